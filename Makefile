@@ -1,0 +1,47 @@
+# Proofbook: two commands matter, `make demo` and `make test`. Both set up what they need first.
+#
+# Everything runs by path out of .venv and node_modules, never out of PATH. A finished step leaves a stamp named after
+# the hash of what it depends on, so a second `make setup` does nothing and needs no network.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE := 1
+
+NATIVE := prover/native
+PYTEST_WORKERS ?= 2
+PYTEST_ARGS ?=
+
+.PHONY: help setup lint format test demo clean
+
+help: ## Say what can be made
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
+
+setup: ## Create .venv and node_modules and build the native core
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" NATIVE="$(NATIVE)" bash tools/setup.sh
+
+lint: setup ## Formatting, types, layers, generated files, tree rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_tree.py
+	$(BIN)/python tools/check_generated.py
+
+format: setup ## Format the Python code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: setup ## All tests
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+demo: setup ## The whole exchange on a local chain, from the first deposit to the last escape
+	$(BIN)/proofbook demo
+
+clean: ## Remove everything that was built or fetched
+	rm -rf build dist $(VENV) .venv-* node_modules $(NATIVE)/target .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
