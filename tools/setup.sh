@@ -73,7 +73,7 @@ step "$VENV/.stamp-project" "$(hash_of pyproject.toml)" "proofbook, editable" in
 step node_modules/.stamp-node "$(hash_of package.json package-lock.json .npmrc)" "JavaScript packages" install_node
 
 if [[ -f $NATIVE/Cargo.toml ]]; then
-    need cargo "install Rust 1.75 or later"
+    need cargo "install Rust 1.85 or later"
     mapfile -t native_files < <(find "$NATIVE" -name target -prune -o -type f \
         \( -name '*.rs' -o -name '*.toml' -o -name 'Cargo.lock' -o -name '*.pyi' -o -name '*.py' \) -print | LC_ALL=C sort)
     step "$VENV/.stamp-native" "$(hash_of "${native_files[@]}")" "native core (Rust, a few minutes the first time)" build_native
