@@ -1,8 +1,8 @@
 """BabyJubjub: the twisted Edwards curve ``168700 x^2 + y^2 = 1 + 168696 x^2 y^2`` over BN254's scalar field.
 
-Its group has ``8 * SUBGROUP_ORDER`` points and the addition law is complete: it holds for every pair of points. Points
-are affine `Point` values outside; inside, arithmetic is in extended coordinates of the isomorphic curve with ``a = -1``,
-whose addition is cheapest.
+Its group has ``8 * SUBGROUP_ORDER`` points and the addition law is complete: it holds for every pair of points.
+Points are affine `Point` values outside; inside, arithmetic is in extended coordinates of the isomorphic curve with
+``a = -1``, whose addition is cheapest.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
-from proofbook.protocol.field import R, bigint, inverse, is_field_element
+from proofbook.protocol.field import BIG_R, R, bigint, inverse, is_field_element
 
 __all__ = [
     "A",
@@ -134,13 +134,13 @@ def verify_equation(s: int, public: Point, h: int, r8: Point) -> bool:
     return bool((x - r8.x * _ROOT % R * z) % R == 0 and (y - r8.y * z) % R == 0)
 
 
-# Extended coordinates on the curve with a = -1 (formulas: Hisil, Wong, Carter, Dawson 2008). -1 is a square and D / A is
-# not, so they are complete here too.
+# Extended coordinates on the curve with a = -1 (formulas: Hisil, Wong, Carter, Dawson 2008). -1 is a square and D / A
+# is not, so they are complete here too.
 
 
 def _enter(point: Point) -> _Extended:
-    x, y = bigint(point.x) * _ROOT % R, bigint(point.y)
-    return x, y, bigint(1), x * y % R
+    x, y = bigint(point.x) * _ROOT % BIG_R, bigint(point.y)
+    return x, y, bigint(1), x * y % BIG_R
 
 
 @cache
@@ -151,7 +151,7 @@ def _root_inverse() -> int:
 def _leave(point: _Extended) -> Point:
     x, y, z, _ = point
     scale = inverse(int(z))
-    return Point(int(x * scale * _root_inverse() % R), int(y * scale % R))
+    return Point(int(x * scale * _root_inverse() % BIG_R), int(y * scale % BIG_R))
 
 
 def _is_identity(point: _Extended) -> bool:
@@ -161,15 +161,15 @@ def _is_identity(point: _Extended) -> bool:
 
 def _cache(point: _Extended) -> _Cached:
     x, y, z, t = point
-    return y - x, y + x, 2 * z, _TWICE_D * t % R
+    return y - x, y + x, 2 * z, _TWICE_D * t % BIG_R
 
 
 def _add(point: _Extended, other: _Cached) -> _Extended:
     x, y, z, t = point
     minus, plus, zz, dt = other
-    a, b, c, d = (y - x) * minus % R, (y + x) * plus % R, t * dt % R, z * zz % R
+    a, b, c, d = (y - x) * minus % BIG_R, (y + x) * plus % BIG_R, t * dt % BIG_R, z * zz % BIG_R
     e, f, g, h = b - a, d - c, d + c, b + a
-    return e * f % R, g * h % R, f * g % R, e * h % R
+    return e * f % BIG_R, g * h % BIG_R, f * g % BIG_R, e * h % BIG_R
 
 
 def _subtract(point: _Extended, other: _Cached) -> _Extended:
@@ -179,11 +179,11 @@ def _subtract(point: _Extended, other: _Cached) -> _Extended:
 
 def _double(point: _Extended) -> _Extended:
     x, y, z, _ = point
-    a, b, s = x * x % R, y * y % R, x + y
+    a, b, s = x * x % BIG_R, y * y % BIG_R, x + y
     h = a + b
-    e, g = h - s * s % R, a - b
-    f = 2 * z * z % R + g
-    return e * f % R, g * h % R, f * g % R, e * h % R
+    e, g = h - s * s % BIG_R, a - b
+    f = 2 * z * z % BIG_R + g
+    return e * f % BIG_R, g * h % BIG_R, f * g % BIG_R, e * h % BIG_R
 
 
 def _times_cofactor(point: _Extended) -> _Extended:
@@ -240,5 +240,5 @@ def _straus(terms: Sequence[tuple[list[_Cached], list[tuple[int, int]]]]) -> _Ex
 def _multiply(point: _Extended, scalar: int) -> _Extended:
     if scalar < 0:
         x, y, z, t = point
-        point, scalar = (-x % R, y, z, -t % R), -scalar
+        point, scalar = (-x % BIG_R, y, z, -t % BIG_R), -scalar
     return _straus([(_odd_multiples(point, _POINT_WINDOW), _wnaf(scalar, _POINT_WINDOW))])

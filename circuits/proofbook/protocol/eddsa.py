@@ -54,7 +54,7 @@ class EddsaBackend(Protocol):
     """A faster implementation, handed in from outside; it sees only values in range."""
 
     def eddsa_verify(self, pub_x: int, pub_y: int, r8x: int, r8y: int, s: int, msg: int) -> bool:
-        """Return what `verify` returns for coordinates and ``msg`` in ``[0, R)`` and ``s`` in ``[0, SUBGROUP_ORDER)``."""
+        """Return what `verify` returns for coordinates and ``msg`` below ``R`` and ``s`` below ``SUBGROUP_ORDER``."""
 
 
 _backend: EddsaBackend | None = None
@@ -68,7 +68,7 @@ def use_backend(backend: EddsaBackend | None) -> None:
 
 def _expand(private: PrivateKey) -> tuple[int, bytes]:
     """Return the secret scalar (a multiple of 8) and the secret prefix of the nonce."""
-    if not isinstance(private, bytes) or len(private) != PRIVATE_KEY_BYTES:
+    if len(private) != PRIVATE_KEY_BYTES:
         raise EddsaError(f"a private key is {PRIVATE_KEY_BYTES} bytes")
     digest = blake512(private)
     scalar = int.from_bytes(digest[:32], "little")
@@ -88,7 +88,13 @@ def derive_public(private: PrivateKey) -> Point:
 
 
 def challenge(r8: Point, public: Point, msg: int) -> int:
-    """Return ``Poseidon(r8.x, r8.y, public.x, public.y, msg)``, the number that binds a signature to key and message."""
+    """Return ``Poseidon(r8.x, r8.y, public.x, public.y, msg)``: it binds a signature to key and message.
+
+    Raises
+    ------
+    FieldError
+        If a coordinate or ``msg`` is not in ``[0, R)``.
+    """
     return poseidon((r8.x, r8.y, public.x, public.y, msg))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
-__all__ = ["R", "FieldError", "check_field_element", "inverse", "is_field_element"]
+__all__ = ["BIG_R", "R", "FieldError", "bigint", "check_field_element", "inverse", "is_field_element"]
 
 R = 21888242871839275222246405745257275088548364400416034343698204186575808495617
 """The modulus: the order of BN254's groups, a prime just below 2**254."""
@@ -40,6 +40,9 @@ def _load_bigint() -> Callable[[int], int]:
 
 bigint = _load_bigint()
 """Converts an ``int`` to the type for intermediate values; callers turn what they return back with ``int``."""
+
+BIG_R = bigint(R)
+"""`R` in that type: reducing by an ``int`` would convert it every time."""
 
 
 def is_field_element(x: object) -> bool:

@@ -1,8 +1,9 @@
 """Poseidon over BN254's scalar field, the variant of circomlib and circomlibjs.
 
 The S-box is ``x**5``; there are 8 full rounds and a number of partial ones that depends on the width ``t`` (the number
-of inputs plus one). Round constants and the Cauchy MDS matrix come from the Grain LFSR, as in the reference generator of
-the Poseidon paper, so no table of constants needs to be trusted. The capacity element starts as 0 and comes out as hash.
+of inputs plus one). Round constants and the Cauchy MDS matrix come from the Grain LFSR, as in the reference generator
+of the Poseidon paper, so no table of constants needs to be trusted. The first state element starts as 0 and comes out
+as the hash.
 
 `permute_reference` is the definition; `poseidon` runs an equivalent form with cheap partial rounds.
 """
@@ -15,7 +16,7 @@ from itertools import compress, islice
 from operator import mul
 from typing import NamedTuple, Protocol
 
-from proofbook.protocol.field import FieldError, R, bigint, inverse, is_field_element
+from proofbook.protocol.field import BIG_R, FieldError, R, bigint, inverse, is_field_element
 
 __all__ = [
     "FULL_ROUNDS",
@@ -91,7 +92,8 @@ def poseidon(inputs: Sequence[int]) -> int:
 
 def _keystream(t: int) -> Iterator[str]:
     """Yield the self-shrunk Grain bits as characters '0' and '1', for a prime field, the power S-box and width t."""
-    fields = ((1, 2), (0, 4), (_FIELD_BITS, 12), (t, 12), (FULL_ROUNDS, 10), (PARTIAL_ROUNDS[t - 2], 10), (2**30 - 1, 30))
+    rounds = ((FULL_ROUNDS, 10), (PARTIAL_ROUNDS[t - 2], 10))
+    fields = ((1, 2), (0, 4), (_FIELD_BITS, 12), (t, 12), *rounds, (2**30 - 1, 30))
     seed = "".join(f"{value:0{width}b}" for value, width in fields)
     state = int(seed[::-1], 2)  # bit j is the j-th oldest
     mask = (1 << _LFSR_STEP) - 1
@@ -243,9 +245,9 @@ def _full_rounds(state: list[int], rounds: tuple[tuple[Vector, Matrix], ...]) ->
         boxed = []
         for s, c in zip(state, constants, strict=True):
             x = s + c
-            square = x * x % R
-            boxed.append(square * square % R * x % R)
-        state = [sum(map(mul, row, boxed)) % R for row in matrix]
+            square = x * x % BIG_R
+            boxed.append(square * square % BIG_R * x % BIG_R)
+        state = [sum(map(mul, row, boxed)) % BIG_R for row in matrix]
     return state
 
 
@@ -256,12 +258,12 @@ def _hash_fast(inputs: Sequence[int]) -> int:
     corner = tables.corner
     for constant, row, column in tables.partial:
         x = head + constant
-        square = x * x % R
-        x = square * square % R * x % R
+        square = x * x % BIG_R
+        x = square * square % BIG_R * x % BIG_R
         # The rest is left unreduced: it gains a bit a doubling of rounds, and reducing costs more than that.
         head = corner * x
-        for a, y in zip(row, rest):
+        for a, y in zip(row, rest, strict=True):
             head += a * y
-        head %= R
-        rest = [y + b * x for y, b in zip(rest, column)]
-    return int(_full_rounds([head, *(y % R for y in rest)], tables.last)[0])
+        head %= BIG_R
+        rest = [y + b * x for y, b in zip(rest, column, strict=True)]
+    return int(_full_rounds([head, *(y % BIG_R for y in rest)], tables.last)[0])
