@@ -17,7 +17,7 @@ NATIVE := prover/native
 PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help setup lint format test demo clean
+.PHONY: help setup lint format test demo lock oracle clean
 
 help: ## Say what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -42,6 +42,13 @@ test: setup ## All tests
 
 demo: setup ## The whole exchange on a local chain, from the first deposit to the last escape
 	$(BIN)/proofbook demo
+
+lock: ## Renew the Python lock files (needs the network)
+	bash tools/lock.sh
+
+oracle: ## The environment of the independent Poseidon oracle, for making test vectors only
+	test -x .venv-oracle/bin/python || $(PYTHON) -m venv .venv-oracle
+	.venv-oracle/bin/python -m pip install --quiet --require-hashes -r requirements-oracle.lock
 
 clean: ## Remove everything that was built or fetched
 	rm -rf build dist $(VENV) .venv-* node_modules $(NATIVE)/target .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
