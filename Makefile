@@ -29,7 +29,8 @@ lint: setup ## Formatting, types, layers, generated files, tree rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/stubtest --allowlist tools/stubtest-allow.txt proofbook_native
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/check_tree.py
 	$(BIN)/python tools/check_generated.py
 
