@@ -61,6 +61,11 @@ build_native() {
 
 need() { command -v "$1" >/dev/null || die "$1 is missing: $2"; }
 
+# Two makes at once must not fill one environment together.
+mkdir -p build
+exec 9>build/.setup.lock
+if command -v flock >/dev/null; then flock 9; fi
+
 did_something=0
 need "$PYTHON" "install Python 3.11 or later, or set PYTHON"
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "$PYTHON is older than 3.11; set PYTHON=python3.11"
