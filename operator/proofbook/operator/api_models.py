@@ -1,39 +1,40 @@
 """Everything that crosses the operator's HTTP API, as msgspec structs, and the routes.
 
-Numbers: every integer that can exceed a JavaScript number (amounts, ids, field elements) is **written as a decimal string**; requests
-may give a string or a JSON integer. Amounts are quanta. Times are Unix seconds. Tokens, account indices, batch numbers and times are plain
-JSON integers in answers. Addresses and hashes are ``0x`` hex, 32-byte values with 64 digits.
+Numbers: every integer that can exceed a JavaScript number (amounts, ids, field elements) is **written as a decimal
+string**; requests may give a string or a JSON integer. Amounts are quanta, times Unix seconds. Tokens, account indices,
+batch numbers and times are plain JSON integers in answers. Addresses and hashes are ``0x`` hex.
 
-=======  ==============================  ==========================  ==============================================================
-method   path                            body                        answer
-=======  ==============================  ==========================  ==============================================================
-POST     /v1/orders                      `OrderIn`                   201 `OrderResult`
-POST     /v1/orders/batch                `OrderBatchIn` (1..100)     200 `OrderBatchOut`: one result per order, in order, each alone
-POST     /v1/cancels                     `CancelIn`                  201 `CancelResult`
-POST     /v1/withdrawals                 `WithdrawIn`                201 `ActionResult`
-POST     /v1/transfers                   `TransferIn`                201 `ActionResult`
-GET      /v1/info                        -                           200 `Info`
-GET      /v1/health                      -                           200 `Health` (503 `Health` when stopped by an error)
-GET      /v1/markets                     -                           200 `MarketList`
-GET      /v1/markets/{symbol}/book       ?depth=20 (1..200)          200 `BookOut`; a symbol's ``/`` is written ``-`` or ``%2F``
-GET      /v1/trades                      ?market=SYM&limit=100       200 `TradeList`, newest first (limit 1..500)
-GET      /v1/accounts                    ?owner=0x...                200 `AccountList`
-GET      /v1/accounts/{index}            -                           200 `AccountOut`
-GET      /v1/orders/{account}/{id}       -                           200 `OrderOut`
-GET      /v1/batches                     ?limit=50 (1..500)          200 `BatchList`, newest first
-GET      /v1/batches/{number}            -                           200 `BatchOut`
-POST     /v1/batches                     ?wait=true                  200 `FlushOut`: all that is pending now is settled (202: begun)
-GET      /v1/artifacts/exit/zkey         -                           200 bytes of the exit circuit's proving key
-GET      /v1/artifacts/exit/wasm         -                           200 bytes of its witness program
-GET      /schema                         -                           OpenAPI
-=======  ==============================  ==========================  ==============================================================
+=====  ========================  ====================  ===============================================================
+verb   path                      body or query         answer
+=====  ========================  ====================  ===============================================================
+POST   /v1/orders                `OrderIn`             201 `OrderResult`
+POST   /v1/orders/batch          `OrderBatchIn`        200 `OrderBatchOut`: 1 to 100 orders, each judged alone, in order
+POST   /v1/cancels               `CancelIn`            201 `CancelResult`
+POST   /v1/withdrawals           `WithdrawIn`          201 `ActionResult`
+POST   /v1/transfers             `TransferIn`          201 `ActionResult`
+GET    /v1/info                                        200 `Info`
+GET    /v1/health                                      200 `Health` (503 when an error has stopped the operator)
+GET    /v1/markets                                     200 `MarketList`
+GET    /v1/markets/{sym}/book    ?depth=20 (1..200)    200 `BookOut`; a symbol's ``/`` is written ``-`` or ``%2F``
+GET    /v1/trades                ?market=S&limit=100   200 `TradeList`, newest first (limit 1..500)
+GET    /v1/accounts              ?owner=0x...          200 `AccountList`
+GET    /v1/accounts/{index}                            200 `AccountOut`
+GET    /v1/orders/{account}/{id}                       200 `OrderOut`
+GET    /v1/batches               ?limit=50 (1..500)    200 `BatchList`, newest first
+GET    /v1/batches/{number}                            200 `BatchOut`
+POST   /v1/batches               ?wait=true            200 `FlushOut`: settles what is pending now (wait=false: 202, begun)
+GET    /v1/artifacts/exit/zkey                         200 bytes of the exit circuit's proving key
+GET    /v1/artifacts/exit/wasm                         200 bytes of its witness program
+GET    /schema                                         OpenAPI
+=====  ========================  ====================  ===============================================================
 
 ``POST /v1/batches`` is for the operator: from a loopback address, or with ``Authorization: Bearer <operator token>``.
 
-Every refusal is ``{"error": {"code", "message", "hint", "data"}}`` (`ErrorOut`). Codes: those of `proofbook.operator.codes.Code`, and of the API
-itself: ``malformed`` (400), ``invalid_value`` (400), ``too_many_orders`` (413), ``body_too_large`` (413), ``not_found`` (404),
-``method_not_allowed`` (405), ``not_operator`` (403), ``stopped`` (503), ``proving_failed`` (503), ``internal`` (500).
-A signature is over `proofbook.protocol.messages.Action` with the exchange's own domain (`Info.domain`), which is not sent.
+Every refusal is ``{"error": {"code", "message", "hint", "data"}}`` (`ErrorOut`). Codes: those of
+`proofbook.operator.codes.Code`, and of the API itself: ``malformed`` and ``invalid_value`` (400), ``too_many_orders`` and
+``body_too_large`` (413), ``not_found`` (404), ``method_not_allowed`` (405), ``not_operator`` (403), ``stopped`` and
+``proving_failed`` (503), ``internal`` (500). A signature is over `proofbook.protocol.messages.Action` with the exchange's
+own domain (`Info.domain`), which is not sent.
 """
 
 from __future__ import annotations
@@ -316,7 +317,7 @@ class TradeList(msgspec.Struct):
 
 
 class TokenOut(msgspec.Struct):
-    """A token. ``symbol`` and ``decimals`` are the operator's names for people; ``quantum`` is units (wei) a quantum."""
+    """A token. ``symbol``, ``decimals``: the operator's names for people; ``quantum``: units (wei) a quantum."""
 
     id: int
     symbol: str
