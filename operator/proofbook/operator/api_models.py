@@ -22,7 +22,7 @@ GET    /v1/accounts/{index}                            200 `AccountOut`
 GET    /v1/orders/{account}/{id}                       200 `OrderOut`
 GET    /v1/batches               ?limit=50 (1..500)    200 `BatchList`, newest first
 GET    /v1/batches/{number}                            200 `BatchOut`
-POST   /v1/batches               ?wait=true            200 `FlushOut`: settles what is pending now (wait=false: 202, begun)
+POST   /v1/batches               ?wait=true            200 `FlushOut`: settles all pending (wait=false: 202, begun)
 GET    /v1/artifacts/exit/zkey                         200 bytes of the exit circuit's proving key
 GET    /v1/artifacts/exit/wasm                         200 bytes of its witness program
 GET    /schema                                         OpenAPI
@@ -31,10 +31,10 @@ GET    /schema                                         OpenAPI
 ``POST /v1/batches`` is for the operator: from a loopback address, or with ``Authorization: Bearer <operator token>``.
 
 Every refusal is ``{"error": {"code", "message", "hint", "data"}}`` (`ErrorOut`). Codes: those of
-`proofbook.operator.codes.Code`, and of the API itself: ``malformed`` and ``invalid_value`` (400), ``too_many_orders`` and
-``body_too_large`` (413), ``not_found`` (404), ``method_not_allowed`` (405), ``not_operator`` (403), ``stopped`` and
-``proving_failed`` (503), ``internal`` (500). A signature is over `proofbook.protocol.messages.Action` with the exchange's
-own domain (`Info.domain`), which is not sent.
+`proofbook.operator.codes.Code`, and of the API itself: ``malformed`` and ``invalid_value`` (400), ``too_many_orders``
+and ``body_too_large`` (413), ``not_found`` (404), ``method_not_allowed`` (405), ``not_operator`` (403), ``stopped`` and
+``proving_failed`` (503), ``internal`` (500). A signature is over `proofbook.protocol.messages.Action` with the
+exchange's own domain (`Info.domain`), which is not sent.
 """
 
 from __future__ import annotations
