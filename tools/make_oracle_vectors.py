@@ -3,8 +3,7 @@
 It needs pytest ~= 7.1.2, which nothing else here may have, so it lives in a virtual environment used by this script
 alone:
 
-    python3 -m venv .venv-oracle
-    .venv-oracle/bin/pip install poseidon-hash==0.1.4
+    make oracle
     .venv-oracle/bin/python tools/make_oracle_vectors.py
 
 Run it after tools/make_vectors.py. The first field takes galois some minutes. This script imports nothing of Proofbook.
@@ -19,8 +18,8 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-import galois
-from poseidon import Poseidon, round_constants
+import galois  # type: ignore[import-not-found]
+from poseidon import Poseidon, round_constants  # type: ignore[import-not-found]
 
 TARGET = Path(__file__).parent.parent / "tests" / "vectors" / "poseidon.json"
 PRIME = 21888242871839275222246405745257275088548364400416034343698204186575808495617
@@ -84,7 +83,7 @@ def cases_for(field: type, count: int) -> list[dict[str, object]]:
             rc_list=[hex(int(c)) for c in constants],
             prime_bit_len=BITS,
         )
-    cases = []
+    cases: list[dict[str, object]] = []
     for inputs in inputs_for(count):
         hasher.run_hash([0, *inputs])
         cases.append({"inputs": [str(x) for x in inputs], "hash": str(int(hasher.state[0]))})
@@ -95,7 +94,7 @@ def main() -> None:
     """Compute all cases and put them under ``oracle`` in the vector file."""
     print("building the field; this takes minutes", flush=True)
     field = galois.GF(PRIME)
-    cases = []
+    cases: list[dict[str, object]] = []
     for count in range(1, len(PARTIAL) + 1):
         cases += cases_for(field, count)
         print(f"{count} inputs done", flush=True)

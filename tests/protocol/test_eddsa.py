@@ -176,6 +176,13 @@ def test_m3_r8_with_a_torsion_part_is_rejected(torsion: Point) -> None:
     assert not verify(PUBLIC, MSG, Signature(r8, s))
 
 
+def test_m3_r8_right_in_one_coordinate_is_rejected() -> None:
+    solution = mul(BASE8, 5)
+    for r8 in (Point(R - solution.x, solution.y), Point(solution.x, R - solution.y)):
+        s = (5 + challenge(r8, PUBLIC, MSG) * secret_scalar(KEY)) % SUBGROUP_ORDER
+        assert not verify(PUBLIC, MSG, Signature(r8, s))
+
+
 def test_m3_s_at_or_above_the_order_is_rejected() -> None:
     for multiple in range(1, 9):
         forged = Signature(SIGNED.r8, SIGNED.s + multiple * SUBGROUP_ORDER)
@@ -202,14 +209,20 @@ def test_m3_points_off_the_curve_are_rejected(point: Point) -> None:
     assert not verify(PUBLIC, MSG, Signature(point, SIGNED.s))
 
 
-def test_m3_key_off_the_curve_of_small_order_in_the_addition_law_is_rejected() -> None:
-    """Off the curve at x = 0 the affine law multiplies the ys, so a root of unity is a key with two multiples."""
-    root = pow(5, (R - 1) // 16, R)
-    public, r8 = Point(0, root), Point(0, 1)
-    assert pow(root, 8, R) == R - 1  # 8 times the key is (0, -1)
-    msg = next(m for m in range(100) if challenge(r8, public, m) % 2 == 0)
-    # An even multiple of (0, -1) is (0, 1), so by that law S = 0 solves the equation.
-    assert not verify(public, msg, Signature(r8, 0))
+@pytest.mark.parametrize(
+    "y",
+    [
+        # The affine law multiplies the ys of points with x = 0; this is a 16th root of unity, so 8 times it is -1.
+        pow(5, (R - 1) // 16, R),
+        # Extended coordinates double them to y^2 / (2 - y^2); after three doublings these are -1.
+        2541048906435087272602772284613950014676810710368410716114944361255758142072,
+        13820878446217788737653427188698522564752279331891944913184799649138213797032,
+    ],
+)
+def test_m3_key_off_the_curve_with_two_multiples_is_rejected(y: int) -> None:
+    """Not checked for the curve, (0, -1) times any even challenge is (0, 1), and S = 0 would sign half the messages."""
+    forged = Signature(Point(0, 1), 0)
+    assert not any(verify(Point(0, y), msg, forged) for msg in range(20))
 
 
 # Bad input to signing, and the backend.
@@ -256,6 +269,7 @@ def test_backend_is_asked_about_values_in_range_only(backend: Textbook) -> None:
     assert not verify(PUBLIC, MSG + R, SIGNED)
     assert not verify(PUBLIC, MSG, Signature(SIGNED.r8, SIGNED.s + SUBGROUP_ORDER))
     assert not verify(Point(PUBLIC.x, -1), MSG, SIGNED)
+    assert not verify(PUBLIC, MSG, Signature(Point(SIGNED.r8.x, SIGNED.r8.y + R), SIGNED.s))
     assert backend.asked == [MSG, MSG + 1]
     eddsa.use_backend(None)
     assert verify(PUBLIC, MSG, SIGNED)
