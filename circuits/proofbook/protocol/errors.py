@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 
@@ -19,7 +19,7 @@ class ProofbookError(Exception):
 
     def data(self) -> dict[str, Any]:
         """Return the attributes of this error by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)} if is_dataclass(self) else {}
+        return {name: value for name, value in vars(self).items() if not name.startswith("__")}
 
     def __str__(self) -> str:
         told = ", ".join(f"{name}={value}" for name, value in self.data().items())

@@ -51,7 +51,7 @@ class Account:
     pub_x: int = 0
     pub_y: int = 0
     positions: tuple[tuple[int, int], ...] = ()
-    orders: Mapping[int, Slot] = field(default_factory=lambda: MappingProxyType({}))
+    orders: Mapping[int, Slot] = field(default_factory=dict)
     _tree: SparseTree | None = field(default=None, compare=False, repr=False)
 
     def check(self, preset: Preset) -> None:
@@ -114,7 +114,7 @@ class Account:
         tree = self.orders_tree(preset)
         tree.update_many({slot: slot_word(value) for slot, value in changes.items()})
         orders = {slot: value for slot, value in {**self.orders, **changes}.items() if value != (0, 0)}
-        return replace(self, orders=MappingProxyType(orders), _tree=tree)
+        return replace(self, orders=orders, _tree=tree)
 
 
 EMPTY_ACCOUNT = Account()
