@@ -6,10 +6,12 @@ the key can make many for one message.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol, TypeAlias
 
 from proofbook.protocol.babyjub import SUBGROUP_ORDER, Point, is_on_curve, mul_base8, verify_equation
 from proofbook.protocol.blake512 import blake512
+from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.field import check_field_element, is_field_element
 from proofbook.protocol.poseidon import poseidon
 
@@ -38,16 +40,12 @@ class Signature(NamedTuple):
     s: int
 
 
-class EddsaError(ValueError):
-    """A private key of the wrong length.
+@dataclass(eq=False)
+class EddsaError(ProofbookError, ValueError):
+    """A private key of the wrong length, in bytes."""
 
-    Attributes
-    ----------
-    code : str
-        ``eddsa_private_key_length``.
-    """
-
-    code = "eddsa_private_key_length"
+    code: ClassVar[str] = "eddsa_private_key_length"
+    length: int
 
 
 class EddsaBackend(Protocol):
@@ -69,7 +67,7 @@ def use_backend(backend: EddsaBackend | None) -> None:
 def _expand(private: PrivateKey) -> tuple[int, bytes]:
     """Return the secret scalar (a multiple of 8) and the secret prefix of the nonce."""
     if len(private) != PRIVATE_KEY_BYTES:
-        raise EddsaError(f"a private key is {PRIVATE_KEY_BYTES} bytes")
+        raise EddsaError(len(private))
     digest = blake512(private)
     scalar = int.from_bytes(digest[:32], "little")
     scalar = scalar & ~7 & (1 << 255) - 1 | 1 << 254
@@ -92,7 +90,7 @@ def challenge(r8: Point, public: Point, msg: int) -> int:
 
     Raises
     ------
-    FieldError
+    OutOfField
         If a coordinate or ``msg`` is not in ``[0, R)``.
     """
     return poseidon((r8.x, r8.y, public.x, public.y, msg))
@@ -105,7 +103,7 @@ def sign(private: PrivateKey, msg: int) -> Signature:
     ------
     EddsaError
         If ``private`` is not 32 bytes.
-    FieldError
+    OutOfField
         If ``msg`` is not in ``[0, R)``.
     """
     scalar, prefix = _expand(private)

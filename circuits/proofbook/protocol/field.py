@@ -7,26 +7,46 @@ intermediate values, because they multiply and reduce faster; results are the sa
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
+from typing import ClassVar
 
-__all__ = ["BIG_R", "R", "FieldError", "bigint", "check_field_element", "inverse", "is_field_element"]
+from proofbook.protocol.errors import ProofbookError
+
+__all__ = [
+    "BIG_R",
+    "R",
+    "FieldError",
+    "NotInvertible",
+    "OutOfField",
+    "bigint",
+    "check_field_element",
+    "inverse",
+    "is_field_element",
+]
 
 R = 21888242871839275222246405745257275088548364400416034343698204186575808495617
 """The modulus: the order of BN254's groups, a prime just below 2**254."""
 
 
-class FieldError(ValueError):
-    """A value that stands for no field element, or a list of them of the wrong length.
+class FieldError(ProofbookError, ValueError):
+    """Input to field arithmetic that makes no sense: the base of `OutOfField`, `NotInvertible` and `InputCount`."""
 
-    Attributes
-    ----------
-    code : str
-        Stable name of the failure: ``field_out_of_range``, ``field_not_invertible`` or ``poseidon_input_count``.
-    """
+    code: ClassVar[str] = "field"
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+
+@dataclass(eq=False)
+class OutOfField(FieldError):
+    """A value that is no integer in ``[0, R)``; ``what`` says what it was to be, as it may itself be huge."""
+
+    code: ClassVar[str] = "field_out_of_range"
+    what: str
+
+
+class NotInvertible(FieldError):
+    """Zero, of which an inverse was asked."""
+
+    code: ClassVar[str] = "field_not_invertible"
 
 
 def _load_bigint() -> Callable[[int], int]:
@@ -55,11 +75,11 @@ def check_field_element(x: int) -> int:
 
     Raises
     ------
-    FieldError
-        ``field_out_of_range`` otherwise.
+    OutOfField
+        Otherwise.
     """
     if not is_field_element(x):
-        raise FieldError("field_out_of_range", "not an integer in [0, R)")
+        raise OutOfField("field element")
     return x
 
 
@@ -68,9 +88,9 @@ def inverse(x: int) -> int:
 
     Raises
     ------
-    FieldError
-        ``field_not_invertible`` if ``x`` is a multiple of ``R``.
+    NotInvertible
+        If ``x`` is a multiple of ``R``.
     """
     if x % R == 0:
-        raise FieldError("field_not_invertible", "zero has no inverse")
+        raise NotInvertible
     return int(pow(x, -1, R))

@@ -11,15 +11,17 @@ as the hash.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import compress, islice
 from operator import mul
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
-from proofbook.protocol.field import BIG_R, FieldError, R, bigint, inverse, is_field_element
+from proofbook.protocol.field import BIG_R, FieldError, OutOfField, R, bigint, inverse, is_field_element
 
 __all__ = [
     "FULL_ROUNDS",
+    "InputCount",
     "MAX_INPUTS",
     "PARTIAL_ROUNDS",
     "PoseidonBackend",
@@ -41,6 +43,14 @@ _LFSR_STEP = 16  # bits made at a time: at most 80 - 62, even, and a divisor of 
 
 Vector = tuple[int, ...]
 Matrix = tuple[Vector, ...]
+
+
+@dataclass(eq=False)
+class InputCount(FieldError):
+    """A number of inputs for which there is no Poseidon."""
+
+    code: ClassVar[str] = "poseidon_input_count"
+    count: int
 
 
 class PoseidonBackend(Protocol):
@@ -74,14 +84,16 @@ def poseidon(inputs: Sequence[int]) -> int:
 
     Raises
     ------
-    FieldError
-        ``poseidon_input_count`` for no input or more than 16, ``field_out_of_range`` for a value outside ``[0, R)``.
+    InputCount
+        For no input or more than 16.
+    OutOfField
+        For a value outside ``[0, R)``.
     """
     if not 1 <= len(inputs) <= MAX_INPUTS:
-        raise FieldError("poseidon_input_count", f"Poseidon takes 1 to {MAX_INPUTS} inputs, not {len(inputs)}")
+        raise InputCount(len(inputs))
     for value in inputs:
         if not is_field_element(value):
-            raise FieldError("field_out_of_range", "a Poseidon input is not an integer in [0, R)")
+            raise OutOfField("Poseidon input")
     if _backend is not None:
         return _backend.poseidon(inputs)
     return _hash_fast(inputs)
@@ -112,7 +124,7 @@ def _keystream(t: int) -> Iterator[str]:
 @cache
 def _parameters(t: int) -> tuple[Vector, Matrix]:
     if not 2 <= t <= MAX_INPUTS + 1:
-        raise FieldError("poseidon_input_count", f"Poseidon's width is 2 to {MAX_INPUTS + 1}, not {t}")
+        raise InputCount(t - 1)
     stream = _keystream(t)
 
     def draw() -> int:
