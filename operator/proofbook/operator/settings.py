@@ -1,0 +1,259 @@
+"""The operator's directory and its settings.
+
+```
+DIRECTORY/config.toml       settings, see `Settings`; written by `proofbook deploy`, edited by people
+DIRECTORY/deployment.json   what was deployed: read when config.toml names no contract
+DIRECTORY/operator.key      the L1 key that commits batches, 0x and 64 hex digits, for its owner alone (mode 600)
+DIRECTORY/api.token         optional: who sends it as a bearer token may flush from elsewhere than this machine
+DIRECTORY/journal.sqlite    everything that happened
+```
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from proofbook.operator.codes import OperatorError
+from proofbook.operator.markets import MAX_MARKETS, Market, MarketError, Markets
+from proofbook.protocol.errors import InvalidValue
+from proofbook.protocol.messages import parse_address
+from proofbook.protocol.table import ETH_TOKEN, PRESETS, Preset
+
+MAX_CONFIG_BYTES: Final = 1 << 20
+MAX_SECRET_BYTES: Final = 256
+CONFIG: Final = "config.toml"
+DEPLOYMENT: Final = "deployment.json"
+KEY: Final = "operator.key"
+TOKEN: Final = "api.token"
+JOURNAL: Final = "journal.sqlite"
+_HEX32: Final = re.compile(r"^(0x)?[0-9a-fA-F]{64}$")
+
+
+class SettingsError(OperatorError):
+    """Settings, or a file of the operator's directory, are missing, malformed or out of range (code ``settings``).
+
+    Attributes
+    ----------
+    hint : str
+        How to mend it.
+    """
+
+    code = "settings"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message} ({hint})" if hint else message)
+        self.hint = hint
+
+
+def _within(low: int, high: int) -> msgspec.Meta:
+    return msgspec.Meta(ge=low, le=high)
+
+
+class TokenName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What people call a token: its id on the contract, a symbol, and the decimals of its smallest unit."""
+
+    id: Annotated[int, _within(1, 65535)]
+    symbol: Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,32}$")]
+    decimals: Annotated[int, _within(0, 36)] = 18
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that is set for one operator. All of it is range-checked when it is read.
+
+    Attributes
+    ----------
+    rpc_url : str
+        JSON-RPC of an L1 node, http or https.
+    contract : str
+        The exchange, 0x and 40 hex digits; empty: from deployment.json.
+    preset : str
+        ``minimal`` or ``mainnet``.
+    markets, tokens : list
+        At least one market; names of tokens (ETH is known).
+    host, port
+        Where the API listens; port 0 takes a free one.
+    backend : str
+        Prover: ``native``, ``snarkjs``, or ``auto`` for the fastest there is.
+    batch_interval_s : float
+        Seconds after which what is pending is settled even if it is little.
+    min_actions : int
+        As soon as so many rows are pending, they are settled.
+    poll_s : float
+        Seconds between looks at L1.
+    confirmations : int
+        Blocks on top of a block before what it says is used; 0 only where there are no reorganisations.
+    margin_s : int
+        An order is admitted only if it stays valid so many seconds: it must outlive proving and congestion (M22).
+    start_block : int
+        The contract's block, or any earlier one.
+    clock : str
+        ``wall``, or ``chain`` for the newest block's time, where a test moves L1's clock.
+    prove_attempts, rpc_attempts : int
+        Attempts, with growing pauses, before a failure is an error.
+    """
+
+    rpc_url: Annotated[str, msgspec.Meta(pattern=r"^https?://\S{1,2000}$")]
+    contract: Annotated[str, msgspec.Meta(pattern=r"^(0x[0-9a-fA-F]{40})?$")] = ""
+    preset: Literal["minimal", "mainnet"] = "mainnet"
+    markets: Annotated[list[Market], msgspec.Meta(min_length=1, max_length=MAX_MARKETS)]
+    tokens: Annotated[list[TokenName], msgspec.Meta(max_length=65535)] = []
+    host: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] = "127.0.0.1"
+    port: Annotated[int, _within(0, 65535)] = 8080
+    backend: Literal["auto", "native", "snarkjs"] = "auto"
+    batch_interval_s: Annotated[float, msgspec.Meta(ge=0.05, le=86_400)] = 60.0
+    min_actions: Annotated[int, _within(1, 240)] = 12
+    poll_s: Annotated[float, msgspec.Meta(ge=0.02, le=600)] = 2.0
+    confirmations: Annotated[int, _within(0, 10_000)] = 12
+    margin_s: Annotated[int, _within(0, 30 * 86_400)] = 600
+    start_block: Annotated[int, _within(0, 2**62)] = 0
+    clock: Literal["wall", "chain"] = "wall"
+    prove_attempts: Annotated[int, _within(1, 20)] = 3
+    rpc_attempts: Annotated[int, _within(1, 20)] = 6
+
+    def get_preset(self) -> Preset:
+        """Return the preset's depths."""
+        return PRESETS[self.preset]
+
+    def get_markets(self) -> Markets:
+        """Return the markets; `SettingsError` when two share a symbol or a pair."""
+        try:
+            return Markets(self.markets)
+        except MarketError as error:
+            raise SettingsError(str(error)) from error
+
+    def get_symbol(self, token: int) -> str:
+        """Return what people call a token."""
+        return next((t.symbol for t in self.tokens if t.id == token), "ETH" if token == ETH_TOKEN else f"#{token}")
+
+    def get_decimals(self, token: int) -> int:
+        """Return a token's decimals."""
+        return next((t.decimals for t in self.tokens if t.id == token), 18)
+
+
+def parse_settings(text: str) -> Settings:
+    """Read settings from TOML.
+
+    Raises
+    ------
+    SettingsError
+        For text that is too long or no TOML, unknown names, values out of range, markets or tokens that clash.
+    """
+    if len(text) > MAX_CONFIG_BYTES:
+        raise SettingsError(f"settings longer than {MAX_CONFIG_BYTES} characters")
+    try:
+        settings = msgspec.convert(tomllib.loads(text), Settings)
+    except (msgspec.MsgspecError, tomllib.TOMLDecodeError, MarketError) as error:
+        raise SettingsError(f"{CONFIG}: {error}", "see docs/operating.md for every setting") from error
+    settings.get_markets()
+    for names in ([t.id for t in settings.tokens], [t.symbol for t in settings.tokens]):
+        if len(set(names)) < len(names):
+            raise SettingsError(f"{CONFIG}: two tokens share an id or a symbol")
+    if settings.contract:
+        _check_address(settings.contract)
+    return settings
+
+
+def _check_address(contract: str) -> str:
+    try:
+        if parse_address(contract) == 0:
+            raise SettingsError("the contract's address is 0")
+    except InvalidValue as error:
+        raise SettingsError(str(error)) from error
+    return contract
+
+
+def load_settings(directory: Path) -> Settings:
+    """Read an operator's directory; its contract comes from deployment.json when config.toml names none.
+
+    Raises
+    ------
+    SettingsError
+        As `parse_settings`, or when a file can't be read or no contract is named.
+    """
+    settings = parse_settings(_read(directory / CONFIG, MAX_CONFIG_BYTES, "make the directory with `proofbook deploy`"))
+    if settings.contract:
+        return settings
+    text = _read(directory / DEPLOYMENT, MAX_CONFIG_BYTES, f"name the contract in {CONFIG}")
+    try:
+        document: Any = json.loads(text)
+        contract = str(document["contract"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"{DEPLOYMENT} names no contract", f"name it in {CONFIG}") from error
+    return msgspec.structs.replace(settings, contract=_check_address(contract))
+
+
+def _read(path: Path, limit: int, hint: str) -> str:
+    try:
+        if path.stat().st_size > limit:
+            raise SettingsError(f"{path.name} is longer than {limit} bytes")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read {path}: {error}", hint) from error
+
+
+def load_operator_key(directory: Path) -> bytes:
+    """Return the 32 bytes of the operator's L1 key.
+
+    Raises
+    ------
+    SettingsError
+        When the file is missing, readable by others, or no key. The message never holds its content.
+    """
+    path = directory / KEY
+    text = _read(path, MAX_SECRET_BYTES, "put the operator's L1 key there").strip()
+    if path.stat().st_mode & 0o077:
+        raise SettingsError(f"{path} can be read by others", f"chmod 600 {path}")
+    if not _HEX32.match(text):
+        raise SettingsError(f"{path} holds no key", "0x and 64 hex digits")
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+def load_api_token(directory: Path) -> str:
+    """Return the operator's API token, empty if there is none; `SettingsError` for one shorter than 16 characters."""
+    path = directory / TOKEN
+    if not path.exists():
+        return ""
+    token = _read(path, MAX_SECRET_BYTES, "").strip()
+    if len(token) < 16 or not token.isascii():
+        raise SettingsError(f"{path} must hold at least 16 ASCII characters")
+    return token
+
+
+def _toml_value(value: Any) -> str:
+    # JSON's strings and numbers are TOML's.
+    return json.dumps(value)
+
+
+def render_settings(settings: Settings) -> str:
+    """Return settings as the text of a config.toml; `parse_settings` reads the same back."""
+    document: dict[str, Any] = msgspec.to_builtins(settings)
+    tables = {name: document.pop(name) for name in ("tokens", "markets")}
+    lines = [f"{name} = {_toml_value(value)}" for name, value in document.items()]
+    for name, rows in tables.items():
+        for row in rows:
+            lines += ["", f"[[{name}]]", *(f"{key} = {_toml_value(value)}" for key, value in row.items())]
+    return "\n".join(lines) + "\n"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, from its first byte on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_text(text, encoding="utf-8")
+
+
+def create_directory(directory: Path, settings: Settings, operator_key: bytes) -> None:
+    """Make an operator's directory: config.toml and operator.key; `SettingsError` if it has either already."""
+    for name in (CONFIG, KEY):
+        if (directory / name).exists():
+            raise SettingsError(f"{directory / name} exists", "choose another directory")
+    directory.mkdir(parents=True, exist_ok=True)
+    write_private(directory / KEY, "0x" + operator_key.hex() + "\n")
+    (directory / CONFIG).write_text(render_settings(settings), encoding="utf-8")
