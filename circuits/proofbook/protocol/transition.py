@@ -220,12 +220,11 @@ def _check_multiplicities(work: _Work) -> None:
     for position, row in enumerate(work.page.actions):
         if row.type != ActionType.TRANSFER:
             continue
-        places = _tokens(work.state.account(row.aux)).count(row.base)
-        if not places:
+        if row.base not in _tokens(work.state.account(row.aux)):
             raise TokenNotHeld(position, row.account, row.id)
         seen[row.aux, row.base] += 1
-        if seen[row.aux, row.base] > places * _MAX_TRANSFERS:
-            raise TooManyOfOneAccount("transfers", row.aux, seen[row.aux, row.base], places * _MAX_TRANSFERS)
+        if seen[row.aux, row.base] > _MAX_TRANSFERS:
+            raise TooManyOfOneAccount("transfers", row.aux, seen[row.aux, row.base], _MAX_TRANSFERS)
 
 
 def _tokens(account: Account) -> list[int]:
@@ -266,7 +265,8 @@ def _next_slot(position: int, row: ActionRow, slot: Slot) -> Slot:
     if row.type == ActionType.CANCEL:
         return row.id, SLOT_CLOSED
     if row.type == ActionType.ORDER:
-        _check_fill(at, row)
+        if not row.ex_base and (row.ex_quote or row.aux):
+            raise EmptyFill(*at)
         filled = (old_filled if same else 0) + row.ex_base
         if filled > MAX_AMOUNT:
             raise OverFilled(*at)
@@ -276,13 +276,6 @@ def _next_slot(position: int, row: ActionRow, slot: Slot) -> Slot:
     if not row.ex_base:
         raise WrongAmount(*at)
     return row.id, SLOT_CLOSED
-
-
-def _check_fill(at: tuple[int, int, int], row: ActionRow) -> None:
-    if not row.base or not row.quote or row.base == row.quote:
-        raise InvalidValue("base", row.base, "an order's two tokens are different and not 0")
-    if not row.ex_base and (row.ex_quote or row.aux):
-        raise EmptyFill(*at)
 
 
 def _check_signed(work: _Work, position: int, signed: SignedAction, filled: int) -> None:
@@ -307,6 +300,8 @@ def _check_signed(work: _Work, position: int, signed: SignedAction, filled: int)
 def _check_limits(at: tuple[int, int, int], row: ActionRow, action: Action, filled: int) -> None:
     if not action.base_amount or not action.quote_amount:
         raise WrongAmount(*at)
+    if action.receiver:
+        raise RowMismatch(*at)
     if filled > action.base_amount:
         raise OverFilled(*at)
     paid, limit = row.ex_quote * action.base_amount, row.ex_base * action.quote_amount

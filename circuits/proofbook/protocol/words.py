@@ -283,13 +283,16 @@ def action_row_words(row: ActionRow) -> list[int]:
     Raises
     ------
     InvalidValue, NotCanonical
-        For a value out of range; for type 0 or a field that the type does not name.
+        For a value out of range; for type 0, a field that the type does not name, a token that may not be there.
     """
     words = [pack(ACTION_LAYOUT, _pick(row, ACTION_LAYOUT)), pack(FILL_LAYOUT, _pick(row, FILL_LAYOUT))]
     if row.type not in _ACTION_FIELDS:
         _refuse("action", f"type {row.type}")
     rest = {name: getattr(row, name) for name in ("side", "base", "quote", "ex_base", "ex_quote", "aux")}
-    _check_unnamed("action", rest, _ACTION_FIELDS[ActionType(row.type)])
+    named = _ACTION_FIELDS[ActionType(row.type)]
+    _check_unnamed("action", rest, named)
+    if any(name in named and not rest[name] for name in ("base", "quote")) or row.base == row.quote != 0:
+        _refuse("action", "its tokens are not 0, and an order's two are different")
     return words
 
 
@@ -301,13 +304,18 @@ def action_row_from_words(words: Sequence[int]) -> ActionRow:
 
 
 def fee_row_word(row: FeeRow) -> int:
-    """Return the word of a fee row; `InvalidValue` for a value out of range."""
-    return pack(FEE_LAYOUT, {"token": row.token, "amount": row.amount})
+    """Return the word of a fee row; `InvalidValue` for a value out of range, `NotCanonical` for token 0."""
+    word = pack(FEE_LAYOUT, {"token": row.token, "amount": row.amount})
+    if not row.token:
+        _refuse("fee", "token 0")
+    return word
 
 
 def fee_row_from_word(word: int) -> FeeRow:
-    """Return the fee row of a word; `InvalidValue` for bits beyond it."""
-    return FeeRow(**unpack(FEE_LAYOUT, word))
+    """Return the fee row of a word; `InvalidValue` for bits beyond it, `NotCanonical` for token 0."""
+    row = FeeRow(**unpack(FEE_LAYOUT, word))
+    fee_row_word(row)
+    return row
 
 
 # --- pages
