@@ -1,0 +1,51 @@
+"""Errors of the prover: each has a stable code, what happened, and how to mend it."""
+
+from __future__ import annotations
+
+
+class ProverError(Exception):
+    """Base of everything that the prover raises on purpose.
+
+    Parameters
+    ----------
+    code : str
+        Stable identifier, `area/what`, for programs.
+    message : str
+        What happened, for people.
+    hint : str, optional
+        What to do about it.
+    """
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(f"{message} ({hint})" if hint else message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+
+class ToolError(ProverError):
+    """A program we call (node, circom, snarkjs) is missing, failed or took too long."""
+
+
+class CircuitError(ProverError):
+    """A circuit is unknown, doesn't compile, or doesn't fit its description."""
+
+
+class ArtifactError(ProverError):
+    """Proving artifacts are missing, damaged, or don't belong together."""
+
+
+class SetupError(ProverError):
+    """Keys could not be made or a ceremony does not verify."""
+
+
+class WitnessError(ProverError):
+    """The inputs are malformed, or no witness satisfies the circuit with them."""
+
+
+class ProofError(ProverError):
+    """A proof could not be made or read."""
+
+
+class BudgetError(ProverError):
+    """A circuit has more constraints than its budget allows."""
