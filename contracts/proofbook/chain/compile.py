@@ -1,0 +1,189 @@
+"""Compile the contracts with npm solc, cached by content hash.
+
+The same sources and settings give the same code on every machine: solc is pinned, and the metadata hash, which would
+depend on paths, is left out of the bytecode. `proofbook verify` relies on that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from proofbook.chain.errors import CompileError
+from proofbook.chain.paths import root
+
+SETTINGS: Final[dict[str, Any]] = {
+    "optimizer": {"enabled": True, "runs": 200},
+    "viaIR": True,
+    "evmVersion": "cancun",
+    "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
+    "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object",
+                                    "evm.deployedBytecode.immutableReferences"]}},
+}
+MAX_RUNTIME_BYTES: Final = 24_576
+"""The chain's limit on a contract's code (EIP-170)."""
+_IMPORT = re.compile(r'^\s*import\s+(?:[^;"]*\sfrom\s+)?"([^"]+)"\s*;', re.MULTILINE)
+_RUNNER = "const s=require('solc');process.stdout.write(s.compile(require('fs').readFileSync(0,'utf8')))"
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A compiled contract.
+
+    Attributes
+    ----------
+    name : str
+        The contract's name.
+    abi : list of dict
+        Its ABI.
+    bytecode, deployed_bytecode : bytes
+        Creation code without constructor arguments; runtime code with zeros in place of immutables.
+    immutable_references : tuple of (int, int)
+        (start, length) of every place in the runtime code that the constructor fills in, in order.
+    source_hash : str
+        SHA-256, in hex, of all sources, the settings and the compiler's version.
+    """
+
+    name: str
+    abi: list[dict[str, Any]]
+    bytecode: bytes
+    deployed_bytecode: bytes
+    immutable_references: tuple[tuple[int, int], ...]
+    source_hash: str
+
+    def masked(self, code: bytes) -> bytes:
+        """Return `code` with zeros where immutables stand, to compare with `deployed_bytecode`."""
+        masked = bytearray(code)
+        for start, length in self.immutable_references:
+            masked[start : start + length] = bytes(len(masked[start : start + length]))
+        return bytes(masked)
+
+
+def contract_artifact(name: str) -> Artifact:
+    """Return a contract of contracts/src or contracts/test-src, compiled when its sources changed.
+
+    Parameters
+    ----------
+    name : str
+        Contract name, such as ``Proofbook``.
+
+    Raises
+    ------
+    CompileError
+        If the sources don't compile or there is no such contract.
+    """
+    sources = _read_sources()
+    source_hash = _hash_sources(sources)
+    compiled = _compiled(source_hash)
+    if name not in compiled:
+        raise CompileError(f"no contract named {name}", "the contracts are: " + ", ".join(sorted(compiled)))
+    c = compiled[name]
+    return Artifact(
+        name=name,
+        abi=c["abi"],
+        bytecode=bytes.fromhex(c["bytecode"]),
+        deployed_bytecode=bytes.fromhex(c["deployed"]),
+        immutable_references=tuple((start, length) for start, length in c["immutables"]),
+        source_hash=source_hash,
+    )
+
+
+@cache
+def _compiled(source_hash: str) -> dict[str, dict[str, Any]]:
+    cached = root() / "build" / "contracts" / f"{source_hash}.json"
+    if cached.is_file():
+        try:
+            found: dict[str, dict[str, Any]] = json.loads(cached.read_text())
+            return found
+        except ValueError:
+            pass  # a torn file is compiled again and replaced
+    result = _contracts_of(_run_solc(_read_sources()))
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    # Written aside and renamed, so that two processes at once never see half a file.
+    handle, temporary = tempfile.mkstemp(dir=cached.parent)
+    with os.fdopen(handle, "w") as file:
+        json.dump(result, file)
+    os.replace(temporary, cached)
+    return result
+
+
+def _read_sources() -> dict[str, str]:
+    """Return every source unit by its import name: ours, and what they import."""
+    base = root() / "contracts"
+    todo = sorted(p.relative_to(base).as_posix() for folder in ("src", "test-src") for p in (base / folder).glob("*.sol"))
+    sources: dict[str, str] = {}
+    while todo:
+        unit = todo.pop()
+        if unit in sources:
+            continue
+        path = root() / "node_modules" / unit if unit.startswith("@") else base / unit
+        try:
+            sources[unit] = path.read_text()
+        except FileNotFoundError:
+            raise CompileError(f"source {unit} is missing", "run make setup") from None
+        todo += [_resolve(unit, target) for target in _IMPORT.findall(sources[unit])]
+    return dict(sorted(sources.items()))
+
+
+def _resolve(unit: str, target: str) -> str:
+    return os.path.normpath((Path(unit).parent / target).as_posix()) if target.startswith(".") else target
+
+
+def _solc_version() -> str:
+    package = root() / "node_modules" / "solc" / "package.json"
+    try:
+        return str(json.loads(package.read_text())["version"])
+    except FileNotFoundError:
+        raise CompileError("npm solc is missing", "run make setup") from None
+
+
+def _hash_sources(sources: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps([_solc_version(), SETTINGS, sources], sort_keys=True).encode()).hexdigest()
+
+
+def _run_solc(sources: dict[str, str]) -> dict[str, Any]:
+    request = {
+        "language": "Solidity",
+        "sources": {unit: {"content": text} for unit, text in sources.items()},
+        "settings": SETTINGS,
+    }
+    try:
+        run = subprocess.run(
+            ["node", "-e", _RUNNER], input=json.dumps(request), capture_output=True, text=True, cwd=root(), check=False,
+            timeout=600,
+        )
+    except FileNotFoundError:
+        raise CompileError("node is missing", "install Node.js 20 or later") from None
+    if run.returncode != 0:
+        raise CompileError(f"solc did not run: {run.stderr[-2000:]}", "run make setup")
+    output: dict[str, Any] = json.loads(run.stdout)
+    problems = [e["formattedMessage"] for e in output.get("errors", []) if e["severity"] == "error"]
+    if problems:
+        raise CompileError("\n".join(problems))
+    return output
+
+
+def _contracts_of(output: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Keep what we use of our own contracts (libraries of node_modules are inlined and left out)."""
+    found: dict[str, dict[str, Any]] = {}
+    for unit, contracts in output["contracts"].items():
+        if unit.startswith("@"):
+            continue
+        for name, c in contracts.items():
+            references = c["evm"]["deployedBytecode"].get("immutableReferences", {})
+            places = sorted((r["start"], r["length"]) for rs in references.values() for r in rs)
+            found[name] = {
+                "abi": c["abi"],
+                "bytecode": c["evm"]["bytecode"]["object"],
+                "deployed": c["evm"]["deployedBytecode"]["object"],
+                "immutables": places,
+            }
+    return found

@@ -1,0 +1,121 @@
+"""Everything that goes wrong at the chain's edge, with a stable code and a hint."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from proofbook.protocol.errors import ProofbookError
+
+
+class ChainError(ProofbookError):
+    """Base of this package's errors.
+
+    Attributes
+    ----------
+    code : str
+        Stable identifier.
+    hint : str
+        How to mend it; may be empty.
+    """
+
+    code: ClassVar[str] = "chain_error"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def data(self) -> dict[str, Any]:
+        """Return message and hint by name."""
+        return {"message": self.message, "hint": self.hint}
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class CompileError(ChainError):
+    """The Solidity compiler refused the sources, or could not be run."""
+
+    code: ClassVar[str] = "compile_failed"
+
+
+class AnvilError(ChainError):
+    """A local anvil could not be started or answered with an error."""
+
+    code: ClassVar[str] = "anvil_failed"
+
+
+class ManifestMismatch(ChainError):
+    """A proving key's manifest does not belong to the circuit it is to be deployed with."""
+
+    code: ClassVar[str] = "manifest_mismatch"
+
+
+class KeyFormatError(ChainError):
+    """A verifying key or a proof is malformed or out of range."""
+
+    code: ClassVar[str] = "key_format"
+
+
+class TransactionFailed(ChainError):
+    """A transaction was mined and reverted, was not mined in time, or could not be sent."""
+
+    code: ClassVar[str] = "transaction_failed"
+
+
+class NotProofbook(ChainError):
+    """What the chain says is not what a Proofbook contract would."""
+
+    code: ClassVar[str] = "not_proofbook"
+
+
+class BatchDataError(ChainError):
+    """A batch's transaction is missing or its calldata does not fit its event."""
+
+    code: ClassVar[str] = "batch_data"
+
+
+class ReorgDetected(ChainError):
+    """The chain dropped a block that was already used.
+
+    Attributes
+    ----------
+    fork_block : int
+        The highest block number that is still known to be common; everything above must be read again.
+    """
+
+    code: ClassVar[str] = "reorg"
+
+    def __init__(self, fork_block: int) -> None:
+        super().__init__(f"the chain was reorganised above block {fork_block}", "read again from there")
+        self.fork_block = fork_block
+
+    def __reduce__(self) -> tuple[type[ReorgDetected], tuple[Any, ...]]:
+        return type(self), (self.fork_block,)
+
+
+class ContractRevert(ChainError):
+    """The contract refused a call by a named error.
+
+    Attributes
+    ----------
+    name : str
+        The Solidity error's name.
+    args_by_name : dict
+        Its arguments.
+    """
+
+    code: ClassVar[str] = "contract_revert"
+
+    def __init__(self, name: str, args_by_name: dict[str, Any], hint: str = "") -> None:
+        listed = ", ".join(f"{k}={v}" for k, v in args_by_name.items())
+        super().__init__(f"the contract refused: {name}({listed})", hint)
+        self.name = name
+        self.args_by_name = args_by_name
+
+    def data(self) -> dict[str, Any]:
+        """Return name, arguments and hint."""
+        return {"name": self.name, "args": self.args_by_name, "hint": self.hint}
+
+    def __reduce__(self) -> tuple[type[ContractRevert], tuple[Any, ...]]:
+        return type(self), (self.name, self.args_by_name, self.hint)
