@@ -1,10 +1,10 @@
-"""Rust core of Proofbook: Groth16 set-up over BN254.
+"""Rust core of Proofbook: Groth16 set-up, Poseidon and EdDSA over BN254.
 
 Every function releases the interpreter's lock while it works. Malformed input
 raises `ValueError`, the file system's refusals raise `OSError`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 
 def setup(
@@ -61,3 +61,26 @@ def r1cs_info(path: str | PathLike[str]) -> dict[str, int]:
     OSError
         The file cannot be read.
     """
+
+def poseidon(inputs: Sequence[int]) -> int:
+    """Return circomlib's Poseidon hash of 1 to 16 integers in [0, r).
+
+    Raises
+    ------
+    ValueError
+        For another number of inputs, or one out of range.
+    """
+
+def poseidon_many(rows: Sequence[Sequence[int]]) -> list[int]:
+    """Return the Poseidon hash of each row, computed on all cores; as `poseidon`."""
+
+def eddsa_verify(pub_x: int, pub_y: int, r8x: int, r8y: int, s: int, msg: int) -> bool:
+    """Tell whether (r8x, r8y, s) is the EdDSA-Poseidon signature of `msg` by the key (pub_x, pub_y).
+
+    Strict: False for any integer out of range (coordinates and `msg` in [0, r), `s`
+    in [0, l)), for points off BabyJubjub and for keys of low order. Never raises for
+    integers.
+    """
+
+def eddsa_verify_many(rows: Sequence[tuple[int, int, int, int, int, int]]) -> list[bool]:
+    """Return `eddsa_verify` of each (pub_x, pub_y, r8x, r8y, s, msg), computed on all cores."""
