@@ -1,0 +1,142 @@
+"""What people ask about, read off the event stream: orders, also those that are done, and trades.
+
+Made anew from the journal at every start, so nothing here is ever written. History is bounded: of orders that are done
+and of each market's trades, the newest are kept.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from proofbook.operator import events as ev
+from proofbook.operator.book import OrderKey
+from proofbook.operator.codes import Removal
+from proofbook.protocol.table import Side
+
+MAX_DONE_ORDERS: Final = 100_000
+MAX_TRADES: Final = 10_000
+OPEN: Final = "open"
+
+
+@dataclass(slots=True)
+class OrderView:
+    """An order, open or done; sizes in lots, the rest in quanta."""
+
+    account: int
+    id: int
+    symbol: str
+    side: Side
+    price: int
+    lots: int
+    flags: int
+    valid_until: int
+    remaining: int
+    filled_base: int = 0
+    filled_quote: int = 0
+    fee: int = 0
+    status: str = OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class TradeView:
+    """A trade and when it happened."""
+
+    event: ev.Trade
+    time: int
+
+
+class Views:
+    """The read side. Feed it every event in order, with the time at which it happened."""
+
+    def __init__(self) -> None:
+        self.orders: dict[OrderKey, OrderView] = {}
+        self.open_of: dict[int, dict[int, OrderView]] = {}
+        self.last_id: dict[int, int] = {}
+        self.trades: dict[str, deque[TradeView]] = {}
+        self.frozen = False
+        self._done: OrderedDict[OrderKey, None] = OrderedDict()
+
+    def process(self, events: Iterable[ev.Event], now: int) -> None:
+        """Take in events that happened at ``now``."""
+        for event in events:
+            match event:
+                case ev.OrderAccepted():
+                    self._process_order(event)
+                case ev.Trade():
+                    self._process_trade(event, now)
+                case ev.OrderRemoved():
+                    self._process_removal(event)
+                case ev.ActionAccepted():
+                    self._note_id(event.account, event.id)
+                case ev.TradeBusted():
+                    self._process_bust(event.number)
+                case ev.ExchangeFrozen():
+                    self.frozen = True
+                case _:
+                    pass
+
+    def get_open_orders(self, account: int) -> list[OrderView]:
+        """Return an account's open orders, oldest id first."""
+        return sorted(self.open_of.get(account, {}).values(), key=lambda o: o.id)
+
+    def get_trades(self, symbol: str, limit: int) -> list[TradeView]:
+        """Return a market's newest trades, newest first."""
+        return [trade for trade, _ in zip(reversed(self.trades.get(symbol, deque())), range(limit), strict=False)]
+
+    def _note_id(self, account: int, id_: int) -> None:
+        self.last_id[account] = max(self.last_id.get(account, 0), id_)
+
+    def _process_order(self, e: ev.OrderAccepted) -> None:
+        order = OrderView(
+            e.account, e.id, e.symbol, Side(e.side), e.price, e.lots, e.flags, e.valid_until, remaining=e.lots
+        )
+        self.orders[(e.account, e.id)] = order
+        self._done.pop((e.account, e.id), None)
+        self.open_of.setdefault(e.account, {})[e.id] = order
+        self._note_id(e.account, e.id)
+
+    def _process_trade(self, e: ev.Trade, now: int) -> None:
+        self.trades.setdefault(e.symbol, deque(maxlen=MAX_TRADES)).append(TradeView(e, now))
+        self._fill((e.maker_account, e.maker_id), e, e.maker_fee, e.maker_left, 1)
+        self._fill((e.taker_account, e.taker_id), e, e.taker_fee, e.taker_left, 1)
+
+    def _fill(self, key: OrderKey, e: ev.Trade, fee: int, left: int, sign: int) -> None:
+        order = self.orders.get(key)
+        if order is None:
+            return  # done so long ago that it is forgotten
+        order.filled_base += sign * e.base_amount
+        order.filled_quote += sign * e.quote_amount
+        order.fee += sign * fee
+        order.remaining = left
+
+    def _process_removal(self, e: ev.OrderRemoved) -> None:
+        key = (e.account, e.id)
+        order = self.orders.get(key)
+        if order is None:
+            return
+        order.status, order.remaining = e.reason, e.lots
+        self.open_of.get(e.account, {}).pop(e.id, None)
+        self._done[key] = None
+        self._done.move_to_end(key)
+        while len(self._done) > MAX_DONE_ORDERS:
+            self.orders.pop(self._done.popitem(last=False)[0], None)
+
+    def _process_bust(self, number: int) -> None:
+        for trades in self.trades.values():
+            found = next((t for t in reversed(trades) if t.event.number == number), None)
+            if found is None:
+                continue
+            trades.remove(found)
+            e = found.event
+            for key, fee in (
+                ((e.maker_account, e.maker_id), e.maker_fee),
+                ((e.taker_account, e.taker_id), e.taker_fee),
+            ):
+                order = self.orders.get(key)
+                if order is not None:
+                    self._fill(key, e, fee, order.remaining + e.lots, -1)
+                    order.status = order.status if order.status == OPEN else Removal.BUSTED
+            return
