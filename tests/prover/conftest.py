@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from proofbook.prover.workspace import Workspace, repository_root
 
 TINY = """

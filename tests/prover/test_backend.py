@@ -4,6 +4,7 @@ import dataclasses
 import os
 
 import pytest
+
 from proofbook.prover.backend import (
     BASE_FIELD,
     Proof,
@@ -141,6 +142,7 @@ def test_the_worker_goes_on_after_refusals_and_after_its_death(tiny, inputs, tmp
         first = tmp_path / "1.wtns"
         worker.calculate(artifacts.wasm, inputs, first)
         process = worker._process
+        assert process is not None
         with pytest.raises(WitnessError):
             worker.calculate(artifacts.wasm, {**inputs, "b": 4}, tmp_path / "2.wtns")
         assert worker._process is process

@@ -5,6 +5,7 @@ import multiprocessing
 import stat
 
 import pytest
+
 from proofbook.prover import compile as compiling
 from proofbook.prover.compile import compile_circuit, find_compiler, main_source, reachable_sources
 from proofbook.prover.errors import ArtifactError, CircuitError
@@ -17,7 +18,7 @@ def _stages(calls):
 
 
 def test_compile_makes_constraints_program_and_names(workspace):
-    calls = []
+    calls: list[str] = []
     done = compile_circuit("tiny", _stages(calls), workspace)
     # 5 squarings, a * b, and the three products of Small
     assert (done.info.nonlinear, done.info.constraints) == (9, 9)
@@ -29,7 +30,7 @@ def test_compile_makes_constraints_program_and_names(workspace):
 def test_second_compile_does_nothing(workspace):
     first = compile_circuit("tiny", workspace=workspace)
     before = first.r1cs.stat().st_mtime_ns
-    calls = []
+    calls: list[str] = []
     assert compile_circuit("tiny", _stages(calls), workspace) == first
     assert calls == [] and first.r1cs.stat().st_mtime_ns == before
 
@@ -93,12 +94,18 @@ def test_a_missing_include_is_named(workspace):
     assert caught.value.code == "circuit/include"
 
 
-def test_a_circuit_with_fewer_public_inputs_than_named_is_refused(workspace):
-    info = compile_circuit("tiny", workspace=workspace).info
-    entry = Circuit(file="tiny.circom", template="Tiny", public=("a", "b"), budget=1)
-    with pytest.raises(CircuitError) as caught:
-        compiling._check_public("tiny", entry, info)
-    assert caught.value.code == "circuit/public"
+@pytest.mark.parametrize("public, accepted", [(["a", "list"], True), (["list", "a"], False), ([], True)])
+def test_public_inputs_must_be_named_in_their_order(workspace, public, accepted):
+    registry = json.loads(workspace.circuits_file.read_bytes())
+    registry["circuits"]["tiny"]["public"] = public
+    workspace.circuits_file.write_text(json.dumps(registry))
+    if accepted:
+        done = compile_circuit("tiny", workspace=workspace)
+        assert compiling.public_signals(done.sym, done.info) == public
+    else:
+        with pytest.raises(CircuitError) as caught:
+            compile_circuit("tiny", workspace=workspace)
+        assert caught.value.code == "circuit/public" and "a, list" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -143,7 +150,7 @@ def test_a_native_circom_2_is_preferred_and_circom_1_ignored(workspace, tmp_path
 
 
 def _compile_and_count(folder_workspace, queue):
-    calls = []
+    calls: list[str] = []
     compile_circuit("tiny", _stages(calls), folder_workspace)
     queue.put("tiny: compiling" in calls)
 

@@ -3,12 +3,19 @@
 import json
 
 import pytest
+
 from proofbook.prover.errors import BudgetError, CircuitError
 from proofbook.prover.report import check_budgets, circuit_report, measure_slopes
 
 
-def test_report_lists_circuits_and_slopes(workspace):
-    report = circuit_report(workspace=workspace)
+@pytest.fixture(scope="module")
+def compiled(tiny):
+    """The shared workspace: these tests only read, so each circuit is compiled once."""
+    return tiny[0]
+
+
+def test_report_lists_circuits_and_slopes(compiled):
+    report = circuit_report(workspace=compiled)
     first = report["circuits"][0]
     assert first | {"r1cs": ""} == {
         "name": "tiny",
@@ -26,14 +33,14 @@ def test_report_lists_circuits_and_slopes(workspace):
     assert json.loads(json.dumps(report)) == report
 
 
-def test_report_of_some(workspace):
-    assert [row["name"] for row in circuit_report(["tiny"], workspace=workspace)["circuits"]] == ["tiny"]
+def test_report_of_some(compiled):
+    assert [row["name"] for row in circuit_report(["tiny"], workspace=compiled)["circuits"]] == ["tiny"]
 
 
-def test_a_circuit_over_budget_is_named(workspace):
-    check_budgets(circuit_report(["tiny"], workspace=workspace))
+def test_a_circuit_over_budget_is_named(compiled):
+    check_budgets(circuit_report(["tiny"], workspace=compiled))
     with pytest.raises(BudgetError, match="large has 13 of 10") as caught:
-        check_budgets(circuit_report(["tiny", "large"], workspace=workspace))
+        check_budgets(circuit_report(["tiny", "large"], workspace=compiled))
     assert caught.value.code == "circuit/budget" and "tiny" not in caught.value.message
 
 

@@ -1,6 +1,7 @@
 """The production path: a real powers-of-tau file, contributions, a beacon, verification."""
 
 import pytest
+
 from proofbook.prover import setup as ceremony
 from proofbook.prover.artifacts import build, load
 from proofbook.prover.backend import SnarkjsBackend, verify_snarkjs

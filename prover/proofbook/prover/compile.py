@@ -188,7 +188,7 @@ def _compile_into(directory: Path, name: str, circuit: Circuit, key: str, worksp
     made.rename(directory / "circuit.wasm")
     shutil.rmtree(directory / "circuit_js")
     info = read_r1cs(directory / "circuit.r1cs")
-    _check_public(name, circuit, info)
+    _check_public(name, circuit, info, directory / "circuit.sym")
     record = _Record(
         key=key,
         constraints=info.constraints,
@@ -201,13 +201,29 @@ def _compile_into(directory: Path, name: str, circuit: Circuit, key: str, worksp
     (directory / _RECORD).write_bytes(msgspec.json.encode(record))
 
 
-def _check_public(name: str, circuit: Circuit, info: R1csInfo) -> None:
-    # An array among the public signals counts each of its elements, so only "fewer than named" is surely wrong.
-    if info.public_inputs < len(circuit.public):
-        raise CircuitError(
-            "circuit/public",
-            f"{name}: {info.public_inputs} public inputs, circuits.json names {len(circuit.public)}",
-        )
+def public_signals(sym: Path, info: R1csInfo) -> list[str]:
+    """Return the names of the public inputs in the order that proofs carry them; an array's name stands once.
+
+    Wires are numbered constant, outputs, public inputs, and `sym` names each: `label,wire,component,main.name[index]`.
+    """
+    wanted = range(1 + info.outputs, 1 + info.outputs + info.public_inputs)
+    found: dict[int, str] = {}
+    with sym.open() as lines:
+        for line in lines:
+            _, wire, _, name = line.rstrip("\n").split(",", 3)
+            if int(wire) in wanted and name.count(".") == 1:
+                found.setdefault(int(wire), name.removeprefix("main.").split("[", 1)[0])
+            if len(found) == len(wanted):
+                break
+    return list(dict.fromkeys(found.get(wire, "?") for wire in wanted))
+
+
+def _check_public(name: str, circuit: Circuit, info: R1csInfo, sym: Path) -> None:
+    # circom orders public inputs as the template declares them, whatever the order of the list in `component main`.
+    signals = public_signals(sym, info)
+    if signals != list(circuit.public):
+        message = f"{name}: public inputs are {', '.join(signals)}; circuits.json says {', '.join(circuit.public)}"
+        raise CircuitError("circuit/public", message, "name them in the order of their declaration")
 
 
 def _load(directory: Path, name: str, circuit: Circuit, key: str) -> Compiled | None:
