@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from proofbook.protocol.errors import ProofbookError
 
-class ProverError(Exception):
+
+class ProverError(ProofbookError):
     """Base of everything that the prover raises on purpose.
 
     Parameters
@@ -16,11 +18,17 @@ class ProverError(Exception):
         What to do about it.
     """
 
+    # Here one class has many codes: callers catch by what they can do about it, programs read the code.
+    code: str  # type: ignore[misc]
+
     def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(f"{message} ({hint})" if hint else message)
+        super().__init__(code, message, hint)
         self.code = code
         self.message = message
         self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
 class ToolError(ProverError):

@@ -1,0 +1,82 @@
+"""Errors of the verifier: each has a stable code, what happened, and how to mend it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from proofbook.protocol.errors import ProofbookError
+
+
+class VerifierError(ProofbookError):
+    """The check could not be made; what a check finds is a `Problem` and no error.
+
+    Attributes
+    ----------
+    message : str
+        What happened.
+    hint : str
+        How to mend it; may be empty.
+    """
+
+    code: ClassVar[str] = "verifier"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def data(self) -> dict[str, Any]:
+        """Return message and hint by name."""
+        return {"message": self.message, "hint": self.hint}
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class RpcUnavailable(VerifierError):
+    """The node can't be reached, or answers nothing that is JSON-RPC."""
+
+    code: ClassVar[str] = "rpc_unavailable"
+
+
+class RpcRefused(VerifierError):
+    """The node answered with an error."""
+
+    code: ClassVar[str] = "rpc_refused"
+
+
+class RpcMalformed(VerifierError):
+    """The node answered with something of a wrong form."""
+
+    code: ClassVar[str] = "rpc_malformed"
+
+
+class NotAnExchange(VerifierError):
+    """What lies at the address is no Proofbook contract."""
+
+    code: ClassVar[str] = "not_an_exchange"
+
+
+class BuildUnavailable(VerifierError):
+    """The repository's own build of the contract can't be made here."""
+
+    code: ClassVar[str] = "build_unavailable"
+
+
+class HistoryBroken(VerifierError):
+    """The chain's data, as this node tells it, does not fit together: nothing can be rebuilt from it.
+
+    Attributes
+    ----------
+    problems : tuple of str
+        What was found.
+    """
+
+    code: ClassVar[str] = "history_broken"
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems)[:2000], "ask another node")
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[type[HistoryBroken], tuple[Any, ...]]:
+        return type(self), (self.problems,)
