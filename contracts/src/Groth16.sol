@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {Constants} from "./Constants.sol";
+
 /// @title Groth16 over BN254 with verifying keys in data contracts
 /// @notice A data contract's code is one 0x00 byte (it can't be executed) and the key: alpha1 (2 words), beta2, gamma2,
 /// delta2 (4 words each, imaginary part first as in EIP-197), then one IC point (2 words) more than public inputs.
 library Groth16 {
-    /// @dev The scalar field's modulus.
-    uint256 internal constant R = 0x30644e72e131a029b85045b68181585d2833e84879b9709143e1f593f0000001;
     /// @dev The base field's modulus.
     uint256 internal constant Q = 0x30644e72e131a029b85045b68181585d97816a916871ca8d3c208c16d87cfd47;
     /// @dev Words of a key before its IC points.
@@ -77,7 +77,7 @@ library Groth16 {
         (sum[0], sum[1]) = (key[FIXED_WORDS], key[FIXED_WORDS + 1]);
         ok = true;
         for (uint256 i = 0; i < inputs.length; ++i) {
-            if (inputs[i] >= R) return (false, 0, 0);
+            if (inputs[i] >= Constants.R) return (false, 0, 0);
             (term[0], term[1], term[2]) = (key[FIXED_WORDS + 2 * i + 2], key[FIXED_WORDS + 2 * i + 3], inputs[i]);
             assembly ("memory-safe") {
                 ok := and(ok, staticcall(gas(), 7, term, 96, add(sum, 64), 64))

@@ -22,9 +22,7 @@ interface IProofbook {
     }
 
     /// @notice Everything that is fixed at deployment, for ever.
-    /// @param accountDepth levels of the 8-ary account tree, 1 to 8
-    /// @param orderDepth levels of an account's 4-ary order tree, 1 to 8
-    /// @param genesisRoot root of the tree of empty accounts
+    /// @param accountDepth,orderDepth levels of the 8-ary account tree and of an account's 4-ary order tree: a preset's
     /// @param feeOwner owner of the fee account (index 0), opened by request 0
     /// @param feePubX,feePubY key of the fee account
     /// @param operator the account that commits batches; may only replace itself
@@ -42,7 +40,6 @@ interface IProofbook {
     struct Config {
         uint8 accountDepth;
         uint8 orderDepth;
-        uint256 genesisRoot;
         address feeOwner;
         uint256 feePubX;
         uint256 feePubY;

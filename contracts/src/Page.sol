@@ -3,7 +3,6 @@ pragma solidity ^0.8.28;
 
 import {IProofbook} from "./IProofbook.sol";
 import {Constants} from "./Constants.sol";
-import {Groth16} from "./Groth16.sol";
 
 /// @title The words D of a batch, and the point and value that bind them to the proof
 /// @notice docs/spec.md, sections 4 and 6. The layout is the size's full one; absent rows are zero words in their places (M17).
@@ -37,16 +36,23 @@ library Page {
         uint256 feesAt = actionsAt + Constants.ACTION_WORDS * size.actions;
         d = new uint256[](feesAt + Constants.FEE_WORDS * size.fees);
         d[0] = h.domain;
-        // The fee account is index 0, so its 24 bits after the timestamp stay empty.
-        d[1] = uint256(h.sizeId) | uint256(h.number) << 16 | uint256(h.timestamp) << 80
-            | Constants.FEE_ACCOUNT << 112 | requests.length << 136 | nActions << 152 | nFees << 168;
+        d[1] = uint256(h.sizeId) << Constants.HEADER_SIZE_ID_SHIFT
+            | uint256(h.number) << Constants.HEADER_NUMBER_SHIFT
+            | uint256(h.timestamp) << Constants.HEADER_TIMESTAMP_SHIFT
+            | Constants.FEE_ACCOUNT << Constants.HEADER_FEE_ACCOUNT_SHIFT
+            | requests.length << Constants.HEADER_N_REQUESTS_SHIFT
+            | nActions << Constants.HEADER_N_ACTIONS_SHIFT
+            | nFees << Constants.HEADER_N_FEES_SHIFT;
         d[2] = h.oldRoot;
         d[3] = h.newRoot;
         uint256 at = Constants.HEADER_WORDS;
         for (uint256 i = 0; i < requests.length; ++i) {
             IProofbook.RequestData calldata q = requests[i];
-            d[at++] = uint256(q.kind) | uint256(q.account) << 4 | uint256(q.token) << 28 | uint256(q.amount) << 44
-                | uint256(q.outcome) << 108;
+            d[at++] = uint256(q.kind) << Constants.REQUEST_KIND_SHIFT
+                | uint256(q.account) << Constants.REQUEST_ACCOUNT_SHIFT
+                | uint256(q.token) << Constants.REQUEST_TOKEN_SHIFT
+                | uint256(q.amount) << Constants.REQUEST_AMOUNT_SHIFT
+                | uint256(q.outcome) << Constants.REQUEST_OUTCOME_SHIFT;
             d[at++] = uint160(q.owner);
             d[at++] = q.pubX;
             d[at++] = q.pubY;
@@ -75,12 +81,12 @@ library Page {
             hash := keccak256(add(d, 32), mul(mload(d), 32))
         }
         bytes32 tag = keccak256(bytes(Constants.CHALLENGE_TAG));
-        return uint256(keccak256(abi.encode(tag, block.chainid, address(this), sizeId, hash, c))) % Groth16.R;
+        return uint256(keccak256(abi.encode(tag, block.chainid, address(this), sizeId, hash, c))) % Constants.R;
     }
 
     /// @notice y = sum of D_i z^i modulo r.
     function evaluate(uint256[] memory d, uint256 z) internal pure returns (uint256 y) {
-        uint256 r = Groth16.R;
+        uint256 r = Constants.R;
         assembly ("memory-safe") {
             let start := add(d, 32)
             for { let at := add(start, mul(mload(d), 32)) } gt(at, start) {} {

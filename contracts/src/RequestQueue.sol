@@ -3,7 +3,6 @@ pragma solidity ^0.8.28;
 
 import {Constants} from "./Constants.sol";
 import {Custody} from "./Custody.sol";
-import {Groth16} from "./Groth16.sol";
 import {IProofbook} from "./IProofbook.sol";
 
 /// @title The queue of L1 requests: open, deposit, key change, forced exit
@@ -38,8 +37,6 @@ abstract contract RequestQueue is Custody {
     mapping(uint24 index => Account) public accounts;
 
     constructor(Config memory c) {
-        if (c.accountDepth == 0 || c.accountDepth > 8) revert InvalidConfig("accountDepth");
-        if (c.orderDepth == 0 || c.orderDepth > 8) revert InvalidConfig("orderDepth");
         if (c.requestWindow == 0) revert InvalidConfig("requestWindow");
         if (c.requestSpacing == 0) revert InvalidConfig("requestSpacing");
         if (c.feeCap < c.baseFee) revert InvalidConfig("feeCap");
@@ -183,7 +180,7 @@ abstract contract RequestQueue is Custody {
     }
 
     function _checkKey(uint256 pubX, uint256 pubY) private pure {
-        if (pubX >= Groth16.R || pubY >= Groth16.R) revert KeyOutOfRange();
+        if (pubX >= Constants.R || pubY >= Constants.R) revert KeyOutOfRange();
     }
 
     function _checkToken(uint16 token) private view {

@@ -38,12 +38,12 @@ abstract contract Settlement is RequestQueue {
     SizeSlot[] public sizes;
 
     constructor(Config memory c) {
-        if (c.genesisRoot >= Groth16.R) revert InvalidConfig("genesisRoot");
+        genesisRoot = Constants.genesisRoot(c.accountDepth, c.orderDepth);
+        if (genesisRoot == 0) revert InvalidConfig("depth");
         if (c.operator == address(0)) revert InvalidConfig("operator");
         if (c.maxLag == 0) revert InvalidConfig("maxLag");
         if (c.sizes.length == 0 || c.sizes.length > 64) revert InvalidConfig("sizes");
-        genesisRoot = c.genesisRoot;
-        stateRoot = c.genesisRoot;
+        stateRoot = genesisRoot;
         operator = c.operator;
         maxLag = c.maxLag;
         for (uint256 i = 0; i < c.sizes.length; ++i) {
@@ -86,8 +86,8 @@ abstract contract Settlement is RequestQueue {
     ) external nonReentrant whenLive {
         _checkOperator();
         _checkTimestamp(timestamp);
-        if (newRoot >= Groth16.R) revert RootOutOfRange(newRoot);
-        if (c >= Groth16.R) revert CommitmentOutOfRange(c);
+        if (newRoot >= Constants.R) revert RootOutOfRange(newRoot);
+        if (c >= Constants.R) revert CommitmentOutOfRange(c);
         SizeSlot memory size = _fit(sizeId, requests.length, actions.length, fees.length);
         uint64 first = served;
         {
@@ -205,13 +205,13 @@ abstract contract Settlement is RequestQueue {
         uint256 n = actions.length / Constants.ACTION_CALLDATA_BYTES;
         for (uint256 i = 0; i < n; ++i) {
             (uint256 a0, uint256 a1) = Page.actionRow(actions, i);
-            uint256 kind = a0 & 0xf;
+            uint256 kind = a0 & (2 ** Constants.TYPE_BITS - 1);
             if (kind == 0 || kind > Constants.TYPE_CANCEL) revert UnknownActionType(i, kind);
             if (kind != Constants.TYPE_WITHDRAW) continue;
-            uint24 account = uint24(a0 >> 5);
+            uint24 account = uint24(a0 >> Constants.ACTION_ACCOUNT_SHIFT);
             address to = accounts[account].owner;
             if (to == address(0)) revert UnknownAccount(account);
-            _credit(to, uint16(a0 >> 93), uint64(a1));
+            _credit(to, uint16(a0 >> Constants.ACTION_BASE_SHIFT), uint64(a1 >> Constants.FILL_EX_BASE_SHIFT));
         }
     }
 }

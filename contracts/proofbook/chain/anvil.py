@@ -96,12 +96,12 @@ class Anvil:
                 return
             except AnvilError:
                 self.stop()
-                # Another process may have taken a picked port in between; a port that was asked for is not ours to change.
+                # Another process may have taken a picked port meanwhile; one that was asked for is not ours to change.
                 if self.options.port or attempt == _ATTEMPTS - 1:
                     raise
 
     def _launch(self, port: int) -> None:
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
         self._process = subprocess.Popen(
             [str(anvil_binary()), *_arguments(self.options, port)], stdout=self._log, stderr=self._log
         )

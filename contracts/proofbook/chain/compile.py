@@ -25,8 +25,16 @@ SETTINGS: Final[dict[str, Any]] = {
     "viaIR": True,
     "evmVersion": "cancun",
     "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
-    "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object",
-                                    "evm.deployedBytecode.immutableReferences"]}},
+    "outputSelection": {
+        "*": {
+            "*": [
+                "abi",
+                "evm.bytecode.object",
+                "evm.deployedBytecode.object",
+                "evm.deployedBytecode.immutableReferences",
+            ]
+        }
+    },
 }
 MAX_RUNTIME_BYTES: Final = 24_576
 """The chain's limit on a contract's code (EIP-170)."""
@@ -118,7 +126,9 @@ def _compiled(source_hash: str) -> dict[str, dict[str, Any]]:
 def _read_sources() -> dict[str, str]:
     """Return every source unit by its import name: ours, and what they import."""
     base = root() / "contracts"
-    todo = sorted(p.relative_to(base).as_posix() for folder in ("src", "test-src") for p in (base / folder).glob("*.sol"))
+    todo = sorted(
+        p.relative_to(base).as_posix() for folder in ("src", "test-src") for p in (base / folder).glob("*.sol")
+    )
     sources: dict[str, str] = {}
     while todo:
         unit = todo.pop()
@@ -157,7 +167,12 @@ def _run_solc(sources: dict[str, str]) -> dict[str, Any]:
     }
     try:
         run = subprocess.run(
-            ["node", "-e", _RUNNER], input=json.dumps(request), capture_output=True, text=True, cwd=root(), check=False,
+            ["node", "-e", _RUNNER],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            cwd=root(),
+            check=False,
             timeout=600,
         )
     except FileNotFoundError:

@@ -18,7 +18,6 @@ from proofbook.chain.compile import contract_artifact
 from proofbook.chain.errors import KeyFormatError, ManifestMismatch
 from proofbook.chain.proofs import encode_verifying_key
 from proofbook.chain.transactions import Sender
-from proofbook.protocol.state import genesis_root
 from proofbook.protocol.table import Preset, Size
 
 BATCH_INPUTS: Final = 3
@@ -56,7 +55,7 @@ class DeployConfig:
     Attributes
     ----------
     preset : Preset
-        Depths of the trees; the genesis root follows from it.
+        Depths of the trees; the contract knows the genesis root of each preset.
     sizes : sequence of (Size, bytes)
         Batch sizes with their verifying keys; the size id is the position.
     exit_key : bytes
@@ -97,7 +96,6 @@ class DeployConfig:
         return {
             "accountDepth": self.preset.account_depth,
             "orderDepth": self.preset.order_depth,
-            "genesisRoot": genesis_root(self.preset),
             "feeOwner": Web3.to_checksum_address(self.fee_owner),
             "feePubX": self.fee_key[0],
             "feePubY": self.fee_key[1],

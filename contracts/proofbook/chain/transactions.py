@@ -11,7 +11,7 @@ from eth_typing import ChecksumAddress
 from eth_utils.abi import abi_to_signature, function_signature_to_4byte_selector
 from requests.exceptions import RequestException
 from web3 import Web3
-from web3.exceptions import ContractCustomError, ContractLogicError, TimeExhausted, Web3Exception
+from web3.exceptions import ContractLogicError, TimeExhausted, Web3Exception
 from web3.types import TxParams, TxReceipt
 
 from proofbook.chain.errors import ContractRevert, TransactionFailed
@@ -20,6 +20,16 @@ from proofbook.chain.hints import HINTS
 GAS_MARGIN_PERCENT: Final = 20
 """Added to the estimate: the queue or the clock may have moved by the time it is mined."""
 RECEIPT_SECONDS: Final = 120.0
+_STANDARD_ERRORS: Final[tuple[dict[str, Any], ...]] = tuple(
+    {"type": "error", "name": name, "inputs": [{"name": field, "type": kind} for field, kind in fields]}
+    for name, fields in {
+        "Error": (("message", "string"),),
+        "Panic": (("code", "uint256"),),
+        # OpenZeppelin's tokens, whose errors come through the exchange.
+        "ERC20InsufficientAllowance": (("spender", "address"), ("allowance", "uint256"), ("needed", "uint256")),
+        "ERC20InsufficientBalance": (("sender", "address"), ("balance", "uint256"), ("needed", "uint256")),
+    }.items()
+)
 
 
 class Sender:
@@ -109,14 +119,19 @@ class Sender:
 
 def decode_revert(abi: Sequence[Any], error: ContractLogicError) -> ContractRevert:
     """Return the named error behind a revert; ``Unnamed`` when the node gave no data that the ABI knows."""
-    data = error.data if isinstance(error, ContractCustomError) else getattr(error, "data", None)
+    data = error.data
     if isinstance(data, str) and data.startswith("0x") and len(data) >= 10:
         raw = bytes.fromhex(data[2:])
-        for entry in abi:
-            if entry.get("type") == "error":
-                if function_signature_to_4byte_selector(abi_to_signature(entry)) == raw[:4]:
-                    types = [i["type"] for i in entry["inputs"]]
-                    values = Web3().codec.decode(types, raw[4:])
-                    named = {i["name"]: v for i, v in zip(entry["inputs"], values, strict=True)}
-                    return ContractRevert(entry["name"], named, HINTS.get(entry["name"], ""))
+        entry = _error_entry(abi, raw[:4])
+        if entry is not None:
+            values = Web3().codec.decode([i["type"] for i in entry["inputs"]], raw[4:])
+            named = {i["name"]: v for i, v in zip(entry["inputs"], values, strict=True)}
+            return ContractRevert(entry["name"], named, HINTS.get(entry["name"], ""))
     return ContractRevert("Unnamed", {"message": str(error)[:500]})
+
+
+def _error_entry(abi: Sequence[Any], selector: bytes) -> Any:
+    for entry in (*abi, *_STANDARD_ERRORS):
+        if entry["type"] == "error" and function_signature_to_4byte_selector(abi_to_signature(entry)) == selector:
+            return entry
+    return None
