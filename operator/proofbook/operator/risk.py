@@ -1,0 +1,207 @@
+"""Money: what every account has, what of it is set aside for its orders, and which places its tokens take.
+
+Everything is whole quanta. An account has 15 positions, so a token that may come in needs a place before it does. The
+tokens that count are those held, those that open orders may bring in, and those of deposits seen on L1. Only deposits
+let this set grow beyond 15, and for them orders are removed: what is held and what orders may bring in never needs more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from proofbook.operator.book import Order
+from proofbook.operator.codes import Code, Refused, must
+from proofbook.operator.markets import Market
+from proofbook.operator.matching import get_fee, get_fee_bps
+from proofbook.protocol.table import MAX_AMOUNT, POSITIONS, Side
+
+Holdings = dict[int, dict[int, int]]
+"""Amounts above 0 by account and token."""
+
+
+@dataclass(slots=True)
+class Balance:
+    """One account's quanta of one token: free, and set aside for open orders."""
+
+    available: int = 0
+    reserved: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of it: what the proven state says once everything so far is settled."""
+        return self.available + self.reserved
+
+
+@dataclass(slots=True)
+class _Account:
+    balances: dict[int, Balance] = field(default_factory=dict)
+    incoming: Counter[int] = field(default_factory=Counter)
+    deposits: Counter[int] = field(default_factory=Counter)
+
+    def tokens(self) -> set[int]:
+        return {*self.balances, *self.incoming, *self.deposits}
+
+
+def get_incoming(market: Market, side: Side) -> int:
+    """Return the token an order brings in."""
+    return market.base if side is Side.BUY else market.quote
+
+
+def get_outgoing(market: Market, side: Side) -> int:
+    """Return the token an order spends, fees included."""
+    return market.quote if side is Side.BUY else market.base
+
+
+def get_reserve(market: Market, order: Order) -> int:
+    """Return the most quanta of `get_outgoing` that the rest of an order can take.
+
+    Fees are rounded down fill by fill, and a sum of such is never above the fee on the sum: any splitting is covered.
+    """
+    if order.side is Side.SELL:
+        return order.remaining * market.lot
+    quote = order.remaining * order.price
+    return quote + get_fee(quote, get_fee_bps(market, order.flags))
+
+
+class Ledger:
+    """Balances and places of all accounts. Balances of 0 are not kept."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[int, _Account] = {}
+        self.touched: set[tuple[int, int]] = set()
+        """(account, token) of every balance changed since the caller last cleared it."""
+
+    def _get(self, account: int) -> _Account:
+        return self._accounts.setdefault(account, _Account())
+
+    def get(self, account: int, token: int) -> Balance:
+        """Return a copy of a balance."""
+        known = self._accounts.get(account)
+        found = known.balances.get(token) if known else None
+        return Balance(found.available, found.reserved) if found else Balance()
+
+    def tokens(self, account: int) -> list[int]:
+        """Return the tokens an account holds, ascending."""
+        known = self._accounts.get(account)
+        return sorted(known.balances) if known else []
+
+    def _change(self, account: int, token: int, available: int, reserved: int) -> None:
+        balances = self._get(account).balances
+        balance = balances.setdefault(token, Balance())
+        balance.available += available
+        balance.reserved += reserved
+        must(balance.available >= 0 and balance.reserved >= 0, f"account {account} overspent token {token}")
+        must(balance.total <= MAX_AMOUNT, f"account {account}'s token {token} does not fit in 64 bits")
+        if not balance.total:
+            del balances[token]
+        must(len(balances) <= POSITIONS, f"account {account} holds more than {POSITIONS} tokens")
+        self.touched.add((account, token))
+
+    # --- movements
+
+    def credit(self, account: int, token: int, amount: int) -> None:
+        """Add free quanta."""
+        if amount:
+            self._change(account, token, amount, 0)
+
+    def debit(self, account: int, token: int, amount: int) -> None:
+        """Take free quanta.
+
+        Raises
+        ------
+        Refused
+            ``insufficient_balance``.
+        """
+        self.require(account, token, amount)
+        self._change(account, token, -amount, 0)
+
+    def require(self, account: int, token: int, amount: int) -> None:
+        """Refuse, with ``insufficient_balance``, when fewer quanta are free."""
+        free = self.get(account, token).available
+        if free < amount:
+            raise Refused(Code.INSUFFICIENT_BALANCE, f"{amount} quanta of token {token} are needed, {free} are free")
+
+    def reserve(self, order: Order, market: Market) -> None:
+        """Set aside what an order can cost, and a place for what it may bring in.
+
+        Raises
+        ------
+        Refused
+            ``positions_full`` or ``insufficient_balance``; then nothing has changed.
+        """
+        incoming, outgoing = get_incoming(market, order.side), get_outgoing(market, order.side)
+        if not self.has_place(order.account, incoming):
+            raise Refused(Code.POSITIONS_FULL, f"all {POSITIONS} places are taken, token {incoming} has none")
+        amount = get_reserve(market, order)
+        self.require(order.account, outgoing, amount)
+        self._change(order.account, outgoing, -amount, amount)
+        self._get(order.account).incoming[incoming] += 1
+        order.reserved = amount
+
+    def settle(self, order: Order, market: Market, spent: int, received: int) -> None:
+        """Book a fill after which ``order.remaining`` is up to date; what its reserve no longer needs becomes free."""
+        needed = get_reserve(market, order)
+        freed = order.reserved - spent - needed
+        must(freed >= 0, "a fill costs no more than its reserve")
+        outgoing = get_outgoing(market, order.side)
+        self._change(order.account, outgoing, freed, needed - order.reserved)
+        order.reserved = needed
+        self.credit(order.account, get_incoming(market, order.side), received)
+
+    def release(self, order: Order, market: Market) -> None:
+        """Free the reserve and the place of an order that is done."""
+        if order.reserved:
+            self._change(order.account, get_outgoing(market, order.side), order.reserved, -order.reserved)
+            order.reserved = 0
+        self._count_down(self._get(order.account).incoming, get_incoming(market, order.side))
+
+    # --- places
+
+    def has_place(self, account: int, token: int) -> bool:
+        """Tell whether a token could come in: it is held, or all that counts has a place with it."""
+        known = self._get(account)
+        return token in known.balances or len(known.tokens() | {token}) <= POSITIONS
+
+    def is_crowded(self, account: int) -> bool:
+        """Tell whether more tokens count than there are places, as after a deposit was seen."""
+        return len(self._get(account).tokens()) > POSITIONS
+
+    def is_bounced(self, account: int, token: int) -> bool:
+        """Tell whether a deposit landing now finds no position (rule M13)."""
+        held = self._get(account).balances
+        return token not in held and len(held) == POSITIONS
+
+    def expect_deposit(self, account: int, token: int) -> None:
+        """Keep a place for a deposit seen on L1."""
+        self._get(account).deposits[token] += 1
+
+    def unexpect_deposit(self, account: int, token: int) -> None:
+        """Give up the place of a deposit that has landed or vanished."""
+        self._count_down(self._get(account).deposits, token)
+
+    @staticmethod
+    def _count_down(counter: Counter[int], token: int) -> None:
+        must(counter[token] > 0, "places are given up as often as taken")
+        counter[token] -= 1
+        if not counter[token]:
+            del counter[token]
+
+    # --- the whole
+
+    def reset(self, holdings: Holdings) -> None:
+        """Put all balances back to these, all of them free; orders must have been released."""
+        for account, known in self._accounts.items():
+            self.touched |= {(account, token) for token in known.balances}
+            known.balances.clear()
+        for account, amounts in holdings.items():
+            for token, amount in amounts.items():
+                self.credit(account, token, amount)
+
+    def dump(self) -> list[tuple[int, int, int, int]]:
+        """Return (account, token, available, reserved) of every balance, sorted."""
+        return sorted(
+            (account, token, b.available, b.reserved)
+            for account, known in self._accounts.items()
+            for token, b in known.balances.items()
+        )

@@ -1,0 +1,387 @@
+"""From what happened to batches: the log of all that must be proven, and the prefix of it that is the next batch.
+
+The log holds confirmed requests, trades and signed withdrawals, transfers and hard cancels in the order in which they
+happened. Each entry was possible when it was made, so it is provable as a batch of its own; and a batch is a prefix of
+the log, so both sides of a trade are in it and money is never spent before the request that brought it. Some rules look
+at a batch's beginning or end rather than at the moment: `_Draft` finds the longest prefix that obeys them, and since a
+single entry does, there always is one.
+
+The timestamp is at most the least valid_until of all that waits, in the batch or after it. As an order only trades
+while it is valid, what happens after a batch is sealed is valid at its timestamp too: timestamps never have to go back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple, TypeAlias
+
+from proofbook.operator.codes import must
+from proofbook.operator.risk import Holdings
+from proofbook.protocol.messages import SignedAction
+from proofbook.protocol.table import (
+    MAX_ACTIONS,
+    POSITIONS,
+    REQUEST_MULT_BITS,
+    TRANSFER_MULT_BITS,
+    ActionType,
+    RequestKind,
+    Side,
+    Size,
+)
+from proofbook.protocol.words import ActionRow, FeeRow, Request, RequestRow
+
+_MAX_REQUESTS = (1 << REQUEST_MULT_BITS) - 1
+_MAX_TRANSFERS = (1 << TRANSFER_MULT_BITS) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEntry:
+    """A confirmed request: its number on L1 and what became of it."""
+
+    number: int
+    request: Request
+    outcome: int
+
+
+class Part(NamedTuple):
+    """One order's part in a trade."""
+
+    signed: SignedAction
+    fee: int
+
+
+class TradeRecord(NamedTuple):
+    """A trade's number and amounts in quanta, and both orders' parts."""
+
+    number: int
+    base_amount: int
+    quote_amount: int
+    parts: tuple[Part, Part]
+
+
+@dataclass(frozen=True, slots=True)
+class TradeEntry:
+    """Trades that must stand in one batch: one, or all of a fill-or-kill order."""
+
+    trades: tuple[TradeRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionEntry:
+    """A withdrawal, transfer or hard cancel."""
+
+    signed: SignedAction
+
+
+Entry: TypeAlias = RequestEntry | TradeEntry | ActionEntry
+RowKey: TypeAlias = tuple[int, int, int]
+"""(account, id, type)"""
+
+
+def get_actions(entry: Entry) -> Iterator[SignedAction]:
+    """Go through the signed actions an entry needs."""
+    if isinstance(entry, ActionEntry):
+        yield entry.signed
+    elif isinstance(entry, TradeEntry):
+        for trade in entry.trades:
+            for part in trade.parts:
+                yield part.signed
+
+
+def get_expiry(entries: Iterable[Entry]) -> int | None:
+    """Return the least valid_until of the entries' actions, None if they have none."""
+    return min((s.action.valid_until for e in entries for s in get_actions(e)), default=None)
+
+
+def get_deltas(trade: TradeRecord) -> Iterator[tuple[int, int, int]]:
+    """Go through (account, token, delta) of a trade's four order postings."""
+    for signed, fee in trade.parts:
+        a, base, quote = signed.action, trade.base_amount, trade.quote_amount
+        if a.side == Side.BUY:
+            yield from ((a.account, a.base, base), (a.account, a.quote, -quote - fee))
+        else:
+            yield from ((a.account, a.base, -base), (a.account, a.quote, quote - fee))
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedAction:
+    """A row and the signed action behind it."""
+
+    signed: SignedAction
+    row: ActionRow
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """The rows of a batch, in the order of its page; roots are `transition.build_page`'s.
+
+    Attributes
+    ----------
+    number, size_id, timestamp : int
+        For the header.
+    first_request : int
+        L1's number of the first request, or of the next one if there is none.
+    requests, actions, fees : tuple
+        The rows; actions of one account stand together.
+    accounts : int
+        Account rows it needs.
+    trades : tuple of int
+        Numbers of the trades in it.
+    """
+
+    number: int
+    size_id: int
+    timestamp: int
+    first_request: int
+    requests: tuple[RequestRow, ...]
+    actions: tuple[PlannedAction, ...]
+    fees: tuple[FeeRow, ...]
+    accounts: int
+    trades: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Needs:
+    """What an entry adds to a page."""
+
+    rows: dict[RowKey, SignedAction] = field(default_factory=dict)
+    accounts: set[int] = field(default_factory=set)
+    deltas: list[tuple[int, int, int]] = field(default_factory=list)
+    fees: Counter[int] = field(default_factory=Counter)
+
+
+def _get_needs(entry: Entry, fee_account: int) -> _Needs:
+    needs = _Needs()
+    for signed in get_actions(entry):
+        a = signed.action
+        needs.rows[(a.account, a.id, a.type)] = signed
+        needs.accounts.add(a.account)
+    if isinstance(entry, TradeEntry):
+        for trade in entry.trades:
+            needs.deltas.extend(get_deltas(trade))
+            quote = trade.parts[0].signed.action.quote
+            needs.fees[quote] += sum(part.fee for part in trade.parts)
+        needs.fees = +needs.fees
+        needs.deltas.extend((fee_account, token, amount) for token, amount in needs.fees.items())
+        needs.accounts |= {fee_account} if needs.fees else set()
+    elif isinstance(entry, ActionEntry):
+        a = entry.signed.action
+        if a.type != ActionType.CANCEL:
+            needs.deltas.append((a.account, a.base, -a.base_amount))
+        if a.type == ActionType.TRANSFER:
+            needs.deltas.append((a.receiver, a.base, a.base_amount))
+            needs.accounts.add(a.receiver)
+    else:
+        r = entry.request
+        needs.accounts.add(r.account)
+        if r.kind == RequestKind.DEPOSIT and not entry.outcome:
+            needs.deltas.append((r.account, r.token, r.amount))
+        elif r.kind == RequestKind.EXIT:
+            needs.deltas.append((r.account, r.token, -entry.outcome))
+    return needs
+
+
+class _Draft:
+    """A page being filled, entry by entry, on top of the sealed holdings."""
+
+    def __init__(self, sealed: Holdings, limits: Size, fee_account: int) -> None:
+        self._sealed, self._limits, self._fee_account = sealed, limits, fee_account
+        self.requests: list[RequestEntry] = []
+        self.rows: dict[RowKey, list[int]] = {}
+        self.signed: dict[RowKey, SignedAction] = {}
+        self.accounts: set[int] = set()
+        self.fees: Counter[int] = Counter()
+        self.trades: list[int] = []
+        self.holdings: Holdings = {}
+        self._acted: set[int] = set()
+        self._rekeyed: set[int] = set()
+        self._request_count: Counter[int] = Counter()
+        self._transfer_count: Counter[tuple[int, int]] = Counter()
+
+    def add(self, entry: Entry) -> bool:
+        """Add an entry, or return False, having changed nothing, when the page has no room for it."""
+        needs = _get_needs(entry, self._fee_account)
+        if not self._has_room(needs) or not self._obeys(entry):
+            return False
+        for key, signed in needs.rows.items():
+            self.signed.setdefault(key, signed)
+            self.rows.setdefault(key, [0, 0, 0])
+            self._acted.add(key[0])
+        self.accounts |= needs.accounts
+        self.fees += needs.fees
+        for account, token, delta in needs.deltas:
+            amounts = self.holdings.setdefault(account, dict(self._sealed.get(account, {})))
+            amounts[token] = amounts.get(token, 0) + delta
+        self._book(entry)
+        return True
+
+    def _has_room(self, needs: _Needs) -> bool:
+        limits = self._limits
+        return (
+            len(self.rows.keys() | needs.rows.keys()) <= min(limits.actions, MAX_ACTIONS)
+            and len(self.accounts | needs.accounts) <= limits.accounts
+            and len(self.fees.keys() | needs.fees.keys()) <= limits.fees
+        )
+
+    def _obeys(self, entry: Entry) -> bool:
+        """Tell whether rules that later entries can't mend allow this one in this batch."""
+        if isinstance(entry, RequestEntry):
+            r = entry.request
+            if len(self.requests) >= self._limits.requests or self._request_count[r.account] >= _MAX_REQUESTS:
+                return False
+            # A batch knows one key an account, the last: what was signed with another one comes first.
+            rekeys = r.kind in (RequestKind.KEY, RequestKind.OPEN)
+            return not (rekeys and r.account in self._acted | self._rekeyed)
+        if isinstance(entry, ActionEntry) and entry.signed.action.type == ActionType.TRANSFER:
+            a = entry.signed.action  # M14: the receiver held the token before the batch
+            held = a.base in self._sealed.get(a.receiver, {})
+            return held and self._transfer_count[(a.receiver, a.base)] < _MAX_TRANSFERS
+        return True
+
+    def _book(self, entry: Entry) -> None:
+        if isinstance(entry, RequestEntry):
+            r = entry.request
+            self.requests.append(entry)
+            self._request_count[r.account] += 1
+            if r.kind in (RequestKind.KEY, RequestKind.OPEN):
+                self._rekeyed.add(r.account)
+        elif isinstance(entry, ActionEntry):
+            a = entry.signed.action
+            row = self.rows[(a.account, a.id, a.type)]
+            row[0] = a.base_amount
+            if a.type == ActionType.TRANSFER:
+                row[2] = a.receiver
+                self._transfer_count[(a.receiver, a.base)] += 1
+        else:
+            for trade in entry.trades:
+                self.trades.append(trade.number)
+                for signed, fee in trade.parts:
+                    row = self.rows[(signed.action.account, signed.action.id, signed.action.type)]
+                    for i, amount in enumerate((trade.base_amount, trade.quote_amount, fee)):
+                        row[i] += amount
+
+    def is_complete(self) -> bool:
+        """Tell whether the batch may end here: deposits and exits came out as the final positions demand (M13)."""
+        for entry in self.requests:
+            r = entry.request
+            if r.kind in (RequestKind.DEPOSIT, RequestKind.EXIT):
+                held = {t for t, amount in self._final(r.account).items() if amount}
+                bounced = r.token not in held and len(held) == POSITIONS
+                if r.kind == RequestKind.EXIT and r.token in held:
+                    return False
+                if r.kind == RequestKind.DEPOSIT and bounced != bool(entry.outcome):
+                    return False
+        return True
+
+    def _final(self, account: int) -> dict[int, int]:
+        return self.holdings.get(account) or self._sealed.get(account, {})
+
+    def get_actions(self) -> tuple[PlannedAction, ...]:
+        """Return the action rows by account, an account's rows in the order in which they came about."""
+        planned = []
+        for (account, id_, type_), (base, quote, aux) in sorted(self.rows.items(), key=lambda item: item[0][0]):
+            signed = self.signed[(account, id_, type_)]
+            a = signed.action
+            planned.append(
+                PlannedAction(signed, ActionRow(type_, account, id_, a.base, a.quote, a.side, base, quote, aux))
+            )
+        return tuple(planned)
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A batch in flight: its plan, its entries, and the holdings it replaced, for undoing it."""
+
+    plan: BatchPlan
+    entries: tuple[Entry, ...]
+    before: Holdings
+    last_timestamp: int
+
+
+class Settlement:
+    """The log, the batches in flight, and what accounts hold by the last sealed batch."""
+
+    def __init__(self, sizes: tuple[Size, ...], fee_account: int) -> None:
+        self._sizes, self._fee_account = sizes, fee_account
+        self.log: deque[Entry] = deque()
+        self.in_flight: deque[Sealed] = deque()
+        self.sealed: Holdings = {}
+        self.next_number = 1
+        self.next_request = 0
+        self.last_timestamp = 0
+
+    @property
+    def limits(self) -> Size:
+        """The largest size."""
+        return self._sizes[-1]
+
+    def seal(self, latest: int) -> Sealed:
+        """Take the longest prefix that fits off the log, which must not be empty. ``latest`` bounds the timestamp."""
+        must(bool(self.log), "a batch has something in it")
+        draft, count = self._draft(self.log), 0
+        for i, entry in enumerate(self.log, 1):
+            if not draft.add(entry):
+                break
+            if draft.is_complete():
+                count = i
+        must(count > 0, "the first entry is provable alone")
+        entries = tuple(islice(self.log, count))
+        draft = self._draft(entries, fill=True)
+        expiry = get_expiry(self.log)
+        timestamp = max(self.last_timestamp, latest if expiry is None else min(latest, expiry))
+        must(expiry is None or timestamp <= expiry, "timestamps never have to pass what waits")
+        sealed = Sealed(self._plan(draft, timestamp), entries, self._replace(draft.holdings), self.last_timestamp)
+        for _ in range(count):
+            self.log.popleft()
+        self.in_flight.append(sealed)
+        self.next_number += 1
+        self.next_request += len(draft.requests)
+        self.last_timestamp = timestamp
+        return sealed
+
+    def _draft(self, entries: Iterable[Entry], fill: bool = False) -> _Draft:
+        draft = _Draft(self.sealed, self.limits, self._fee_account)
+        for entry in entries if fill else ():
+            must(draft.add(entry), "a prefix of what fitted fits")
+        return draft
+
+    def _plan(self, draft: _Draft, timestamp: int) -> BatchPlan:
+        used = (len(draft.requests), len(draft.rows), len(draft.accounts), len(draft.fees))
+        shapes = [(s.requests, s.actions, s.accounts, s.fees) for s in self._sizes]
+        size_id = next(i for i, shape in enumerate(shapes) if all(map(int.__le__, used, shape)))
+        return BatchPlan(
+            self.next_number,
+            size_id,
+            timestamp,
+            self.next_request,
+            tuple(RequestRow(entry.request, entry.outcome) for entry in draft.requests),
+            draft.get_actions(),
+            tuple(FeeRow(token, amount) for token, amount in sorted(draft.fees.items())),
+            len(draft.accounts),
+            tuple(draft.trades),
+        )
+
+    def _replace(self, holdings: Holdings) -> Holdings:
+        """Write new holdings of some accounts, and return what they replaced."""
+        before = {account: self.sealed.get(account, {}) for account in holdings}
+        for account, amounts in holdings.items():
+            must(all(amount >= 0 for amount in amounts.values()), "a sealed balance is not negative")
+            self.sealed[account] = {token: amount for token, amount in amounts.items() if amount}
+        return before
+
+    def settle(self) -> None:
+        """Forget the oldest batch in flight: it is final."""
+        self.in_flight.popleft()
+
+    def unseal(self) -> Sealed:
+        """Put the newest batch in flight back at the front of the log."""
+        last = self.in_flight.pop()
+        self.sealed.update(last.before)
+        self.log.extendleft(reversed(last.entries))
+        self.next_number -= 1
+        self.next_request -= len(last.plan.requests)
+        self.last_timestamp = last.last_timestamp
+        return last
