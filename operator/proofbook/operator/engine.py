@@ -60,6 +60,11 @@ class EngineConfig:
         """Return the batch sizes."""
         return self.sizes or SIZES[self.preset.name]
 
+    def get_identity(self) -> str:
+        """Return a digest of all of this: a journal is replayed with what it was made with."""
+        parts = (self.domain, self.preset, self.markets.all, self.get_sizes(), self.margin)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
 
 class Engine:
     """The exchange.

@@ -2,7 +2,7 @@
 
 Everything is whole quanta. An account has 15 positions, so a token that may come in needs a place before it does. The
 tokens that count are those held, those that open orders may bring in, and those of deposits seen on L1. Only deposits
-let this set grow beyond 15, and for them orders are removed: what is held and what orders may bring in never needs more.
+let this set grow beyond 15, and for them orders are removed: what is held or may come in by orders never needs more.
 """
 
 from __future__ import annotations

@@ -1,0 +1,210 @@
+"""From commands to durable results: check signatures, journal, run the engine, and only then answer.
+
+A group of commands is written with one sync of the disk. If the writing or the engine fails, the sequencer refuses all
+further work: memory may be ahead of the disk, and a restart brings them together.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple, TypeAlias
+
+from proofbook.operator.codes import Code, OperatorError
+from proofbook.operator.commands import SIGNED_COMMANDS, Command, RequestConfirmed, SignedCommand, Tick
+from proofbook.operator.engine import Engine, EngineConfig, make_refusal
+from proofbook.operator.events import BatchSealed, Event
+from proofbook.operator.journal import Journal, JournalCorrupt
+from proofbook.protocol.babyjub import Point
+from proofbook.protocol.errors import InvalidValue
+from proofbook.protocol.messages import SignedAction, verify_action
+
+Claim: TypeAlias = tuple[Point, SignedAction]
+Verify: TypeAlias = Callable[[Sequence[Claim]], Sequence[bool]]
+"""Tells of each (key, signed action) whether the circuit accepts the signature; the actions passed `Action.check`."""
+Listener: TypeAlias = Callable[[Sequence[Event], int], None]
+"""Called with the events of a command and the engine's time: for each one replayed, and then for each one committed."""
+
+
+class SequencerBroken(OperatorError):
+    """An earlier failure left memory ahead of the disk: restart the operator (code ``sequencer_broken``)."""
+
+    code: ClassVar[str] = "sequencer_broken"
+
+
+class Receipt(NamedTuple):
+    """The answer to one command.
+
+    Attributes
+    ----------
+    sequence : int
+        Its place in the journal; 0 if its signature failed, so that the engine never saw it.
+    events : tuple of Event
+        What happened.
+    """
+
+    sequence: int
+    events: tuple[Event, ...]
+
+
+def verify_each(claims: Sequence[Claim]) -> list[bool]:
+    """Check signatures one by one with the protocol's own code."""
+    return [verify_action(key, signed) for key, signed in claims]
+
+
+def make_verify(eddsa_verify_many: Callable[[Sequence[tuple[int, int, int, int, int, int]]], Sequence[bool]]) -> Verify:
+    """Make a `Verify` from a function that checks rows of (pub_x, pub_y, r8x, r8y, s, msg), such as the native core's."""
+
+    def verify(claims: Sequence[Claim]) -> Sequence[bool]:
+        rows = [
+            (*key, *signed.signature.r8, signed.signature.s, signed.action.message_hash()) for key, signed in claims
+        ]
+        return eddsa_verify_many(rows)
+
+    return verify
+
+
+class Sequencer:
+    """One engine and its journal. All methods may be called from any thread.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        Must be what the journal was made with.
+    path : Path
+        The journal's file.
+    verify : Verify
+        Checks signatures.
+    listeners : iterable of Listener
+        Told of everything, from the first command on.
+
+    Raises
+    ------
+    JournalError
+        If the journal can't be used, is damaged, or does not lead where it led before.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        path: Path,
+        verify: Verify = verify_each,
+        listeners: Iterable[Listener] = (),
+    ) -> None:
+        self.engine = Engine(config)
+        self._verify, self._listeners = verify, tuple(listeners)
+        self._mutex = threading.RLock()
+        self._broken = False
+        self._journal = Journal(path, config.get_identity())
+        try:
+            self._replay()
+        except BaseException:
+            self._journal.close()
+            raise
+
+    def _replay(self) -> None:
+        checkpoints = self._journal.get_checkpoints()
+        for seq, command in self._journal.replay():
+            self._tell(self.engine.handle(command))
+            if seq in checkpoints and self.engine.state_hash() != checkpoints[seq]:
+                raise JournalCorrupt(f"command {seq} led to another state before: the program or the journal changed")
+
+    def _tell(self, events: Sequence[Event]) -> None:
+        for listener in self._listeners:
+            listener(events, self.engine.now)
+
+    def submit(self, commands: Sequence[Command], now: int | None = None) -> list[Receipt]:
+        """Do commands in order, as one group, and return their receipts once all are on disk.
+
+        Parameters
+        ----------
+        commands : sequence of Command
+            Any number.
+        now : int, optional
+            Unix seconds; the engine's time moves there first.
+
+        Raises
+        ------
+        SequencerBroken
+            After a failure in an earlier call.
+        JournalError, InvariantError
+            If this group fails; its commands may or may not take effect at restart, and nobody was told.
+        """
+        with self._mutex:
+            if self._broken:
+                raise SequencerBroken("an earlier command failed; restart the operator")
+            ticks: list[Command] = [Tick(now)] if now is not None and now > self.engine.now else []
+            try:
+                receipts = self._run([*ticks, *commands])
+            except BaseException:
+                self._broken = True
+                raise
+            return receipts[len(ticks) :]
+
+    def _run(self, commands: Sequence[Command]) -> list[Receipt]:
+        results: list[tuple[bool, tuple[Event, ...], int]] = []
+        handled: list[Command] = []
+        for run in _split(commands):
+            refusals = self._check(run)
+            for command, refusal in zip(run, refusals, strict=True):
+                if refusal is None:
+                    handled.append(command)
+                events = tuple(self.engine.handle(command)) if refusal is None else (refusal,)
+                results.append((refusal is None, events, self.engine.now))
+        sequences = iter(self._journal.append(handled) if handled else [])
+        if any(isinstance(event, BatchSealed) for _, events, _ in results for event in events):
+            self._journal.add_checkpoint(self.engine.state_hash())
+        receipts = []
+        for known, events, now in results:
+            receipts.append(Receipt(next(sequences) if known else 0, events))
+            for listener in self._listeners if known else ():
+                listener(events, now)
+        return receipts
+
+    def _check(self, commands: Sequence[Command]) -> list[Event | None]:
+        """Return for each command the event that refuses it for its form or signature, or None."""
+        refusals: list[Event | None] = [None] * len(commands)
+        claims: list[tuple[int, Claim]] = []
+        for i, command in enumerate(commands):
+            if isinstance(command, SIGNED_COMMANDS):
+                claim = self._make_claim(command)
+                if isinstance(claim, tuple):
+                    claims.append((i, claim))
+                else:
+                    refusals[i] = claim
+        for (i, _), valid in zip(claims, self._verify([claim for _, claim in claims]), strict=True):
+            if not valid:
+                refusals[i] = make_refusal(commands[i], Code.BAD_SIGNATURE, "not signed with the account's trading key")
+        return refusals
+
+    def _make_claim(self, command: SignedCommand) -> Claim | Event:
+        action = command.signed.action
+        try:
+            action.check()
+        except InvalidValue as error:
+            return make_refusal(command, Code.MALFORMED, str(error))
+        key = self.engine.get_key(action.account)
+        if key is None:
+            return make_refusal(command, Code.UNKNOWN_ACCOUNT, f"account {action.account} is not open (yet)")
+        return key, command.signed
+
+    def close(self) -> None:
+        """Close the journal, noting the engine's state so that the next start can compare."""
+        with self._mutex:
+            if not self._broken:
+                self._journal.add_checkpoint(self.engine.state_hash())
+            self._broken = True
+            self._journal.close()
+
+
+def _split(commands: Sequence[Command]) -> Iterable[list[Command]]:
+    """Cut a group behind every command that may change a key, so that signatures can be checked together in between."""
+    run: list[Command] = []
+    for command in commands:
+        run.append(command)
+        if isinstance(command, RequestConfirmed):
+            yield run
+            run = []
+    if run:
+        yield run
