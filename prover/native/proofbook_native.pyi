@@ -1,4 +1,4 @@
-"""Rust core of Proofbook: Groth16 set-up, Poseidon and EdDSA over BN254.
+"""Rust core of Proofbook: Groth16 set-up and proving, Poseidon and EdDSA over BN254.
 
 Every function releases the interpreter's lock while it works. Malformed input
 raises `ValueError`, the file system's refusals raise `OSError`.
@@ -6,6 +6,7 @@ raises `ValueError`, the file system's refusals raise `OSError`.
 
 from collections.abc import Callable, Sequence
 from os import PathLike
+from typing import Any
 
 def setup(
     r1cs_path: str | PathLike[str],
@@ -84,3 +85,21 @@ def eddsa_verify(pub_x: int, pub_y: int, r8x: int, r8y: int, s: int, msg: int) -
 
 def eddsa_verify_many(rows: Sequence[tuple[int, int, int, int, int, int]]) -> list[bool]:
     """Return `eddsa_verify` of each (pub_x, pub_y, r8x, r8y, s, msg), computed on all cores."""
+
+def prove(zkey_path: str | PathLike[str], wtns_path: str | PathLike[str]) -> dict[str, Any]:
+    """Prove with a snarkjs Groth16 key and a circom witness, on all cores.
+
+    Returns
+    -------
+    dict
+        `proof` and `publicSignals`, as snarkjs's `fullProve` returns them: all numbers
+        are decimal strings.
+
+    Raises
+    ------
+    ValueError
+        A file is malformed, they do not belong together, or the witness does not
+        satisfy the circuit: the proof is checked before it is returned.
+    OSError
+        A file cannot be read.
+    """

@@ -6,10 +6,13 @@ pub mod binfile;
 pub mod eddsa;
 pub mod error;
 pub mod fixed_base;
+pub mod points;
 pub mod poseidon;
+pub mod prove;
 mod python;
 pub mod r1cs;
 pub mod setup;
+pub mod zkey;
 
 use pyo3::prelude::*;
 

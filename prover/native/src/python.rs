@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use ark_bn254::Fr;
+use ark_bn254::{Fq2, Fr, G1Affine};
+use ark_ec::AffineRepr;
 use ark_ff::{BigInt, PrimeField};
 use num_bigint::{BigInt as Integer, BigUint, Sign};
 use pyo3::prelude::*;
@@ -11,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::eddsa::Claim;
 use crate::error::{Error, Result, malformed};
-use crate::{eddsa, poseidon, r1cs, setup};
+use crate::{eddsa, poseidon, prove, r1cs, setup};
 
 #[pyfunction]
 #[pyo3(name = "setup", signature = (r1cs_path, zkey_path, progress=None))]
@@ -59,6 +60,30 @@ fn r1cs_info(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
     out.set_item("public_inputs", header.public_inputs)?;
     out.set_item("private_inputs", header.private_inputs)?;
     out.set_item("labels", header.labels)?;
+    Ok(out)
+}
+
+#[pyfunction]
+#[pyo3(name = "prove")]
+fn py_prove(py: Python<'_>, zkey_path: PathBuf, wtns_path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
+    let (proof, signals) = py.detach(|| prove::prove(&zkey_path, &wtns_path))?;
+    let text = |value: BigInt<4>| BigUint::from(value).to_string();
+    let g1 = |point: &G1Affine| -> Vec<String> {
+        let (x, y) = point.xy().unwrap_or_default();
+        vec![text(x.into_bigint()), text(y.into_bigint()), "1".into()]
+    };
+    let fq2 = |value: Fq2| vec![text(value.c0.into_bigint()), text(value.c1.into_bigint())];
+    let (x, y) = proof.b.xy().unwrap_or_default();
+    let json = PyDict::new(py);
+    json.set_item("pi_a", g1(&proof.a))?;
+    json.set_item("pi_b", vec![fq2(x), fq2(y), vec!["1".into(), "0".into()]])?;
+    json.set_item("pi_c", g1(&proof.c))?;
+    json.set_item("protocol", "groth16")?;
+    json.set_item("curve", "bn128")?;
+    let signals: Vec<String> = signals.into_iter().map(text).collect();
+    let out = PyDict::new(py);
+    out.set_item("proof", json)?;
+    out.set_item("publicSignals", signals)?;
     Ok(out)
 }
 
@@ -165,6 +190,7 @@ fn eddsa_verify_many(py: Python<'_>, rows: Vec<Row<'_>>) -> PyResult<Vec<bool>> 
 /// Put every function into the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(py_setup, module)?)?;
+    module.add_function(wrap_pyfunction!(py_prove, module)?)?;
     module.add_function(wrap_pyfunction!(r1cs_info, module)?)?;
     module.add_function(wrap_pyfunction!(py_poseidon, module)?)?;
     module.add_function(wrap_pyfunction!(poseidon_many, module)?)?;

@@ -8,16 +8,16 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use ark_bn254::{Fq, Fq2, Fr, G1Affine, G2Affine, g1, g2};
+use ark_bn254::{Fq, Fr, G1Affine, G2Affine, g1, g2};
 use ark_ec::AffineRepr;
-use ark_ec::short_weierstrass::{Affine, SWCurveConfig};
-use ark_ff::{BigInt, FftField, Field, One, PrimeField, Zero, batch_inversion};
+use ark_ff::{FftField, Field, One, PrimeField, Zero, batch_inversion};
 use blake2::{Blake2b512, Digest};
 use rayon::prelude::*;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::{Error, Result, malformed};
 use crate::fixed_base::FixedBase;
+use crate::points::{KeyCurve, put_limbs, put_point};
 use crate::r1cs::{Header, R1cs, Term};
 
 /// Largest domain: its odd coset lives in one of twice the size, and BN254's
@@ -278,36 +278,6 @@ impl<'a> KeyWriter<'a> {
     }
 }
 
-fn put_limbs(out: &mut Vec<u8>, limbs: &BigInt<4>) {
-    for limb in limbs.0 {
-        out.extend_from_slice(&limb.to_le_bytes());
-    }
-}
-
-/// A point as snarkjs keeps it: Montgomery limbs, all zero for infinity.
-trait PutPoint {
-    fn put(&self, out: &mut Vec<u8>);
-}
-
-impl PutPoint for Affine<g1::Config> {
-    fn put(&self, out: &mut Vec<u8>) {
-        let zero = Fq::zero();
-        let (x, y) = self.xy().unwrap_or((zero, zero));
-        put_limbs(out, &x.0);
-        put_limbs(out, &y.0);
-    }
-}
-
-impl PutPoint for Affine<g2::Config> {
-    fn put(&self, out: &mut Vec<u8>) {
-        let zero = Fq2::zero();
-        let (x, y) = self.xy().unwrap_or((zero, zero));
-        for part in [x.c0, x.c1, y.c0, y.c1] {
-            put_limbs(out, &part.0);
-        }
-    }
-}
-
 /// A share of the whole run, for the progress of one section.
 struct Stage {
     name: &'static str,
@@ -323,8 +293,7 @@ fn write_points<P>(
     progress: &mut Progress<'_>,
 ) -> Result<()>
 where
-    P: SWCurveConfig<ScalarField = Fr>,
-    Affine<P>: PutPoint,
+    P: KeyCurve<ScalarField = Fr>,
 {
     let total = scalars.len().max(1) as f64;
     let mut buffer = Vec::new();
@@ -336,7 +305,7 @@ where
         )?;
         buffer.clear();
         for point in base.multiply(chunk) {
-            point.put(&mut buffer);
+            put_point(&mut buffer, &point);
         }
         key.bytes(&buffer)?;
         done += chunk.len();
@@ -434,12 +403,12 @@ fn write_header(
     }
     let g1 = |scalar: Fr| G1Affine::from(one * scalar);
     let g2 = |scalar: Fr| G2Affine::from(two * scalar);
-    g1(trapdoor.alpha).put(&mut out);
-    g1(trapdoor.beta).put(&mut out);
-    g2(trapdoor.beta).put(&mut out);
-    two.put(&mut out); // gamma
-    g1(trapdoor.delta).put(&mut out);
-    g2(trapdoor.delta).put(&mut out);
+    put_point(&mut out, &g1(trapdoor.alpha));
+    put_point(&mut out, &g1(trapdoor.beta));
+    put_point(&mut out, &g2(trapdoor.beta));
+    put_point(&mut out, &two); // gamma
+    put_point(&mut out, &g1(trapdoor.delta));
+    put_point(&mut out, &g2(trapdoor.delta));
     key.section(2, out.len() as u64)?;
     key.bytes(&out)
 }
