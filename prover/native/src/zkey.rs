@@ -208,6 +208,9 @@ impl SectionFile {
         for _ in 0..count {
             at = found.find_section(at, length)?;
         }
+        if at != length {
+            return malformed(format!("zkey: {} bytes too many", length - at));
+        }
         Ok(found)
     }
 
