@@ -5,7 +5,7 @@ pragma circom 2.1.6;
 include "circomlib/circuits/poseidon.circom";
 include "./lib/binding.circom";
 include "./lib/rows.circom";
-include "./lib/widths.circom";
+include "./generated/constants.circom";
 include "./rows/account.circom";
 include "./rows/action.circom";
 include "./rows/fee.circom";

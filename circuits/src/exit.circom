@@ -5,7 +5,7 @@ pragma circom 2.1.6;
 include "circomlib/circuits/bitify.circom";
 include "./lib/merkle.circom";
 include "./lib/range.circom";
-include "./lib/widths.circom";
+include "./generated/constants.circom";
 include "./rows/account.circom";
 
 /*

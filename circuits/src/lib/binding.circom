@@ -3,7 +3,7 @@
 pragma circom 2.1.6;
 
 include "circomlib/circuits/poseidon.circom";
-include "./widths.circom";
+include "../generated/constants.circom";
 
 /*
  * Sponge(n): out = C of n field elements: h_0 = n, h_{k+1} = Poseidon16(h_k, the next 15 elements, zero padded).

@@ -5,7 +5,7 @@ pragma circom 2.1.6;
 include "circomlib/circuits/comparators.circom";
 include "circomlib/circuits/poseidon.circom";
 include "./range.circom";
-include "./widths.circom";
+include "../generated/constants.circom";
 
 /* PackTokens(): T = sum tokens_j 2^(16 j). tokens: 15 values of 16 bits, by the caller. Cost: 0. */
 template PackTokens() {

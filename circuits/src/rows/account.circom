@@ -4,12 +4,11 @@ pragma circom 2.1.6;
 
 include "circomlib/circuits/bitify.circom";
 include "circomlib/circuits/poseidon.circom";
-include "../lib/empty.circom";
 include "../lib/logup.circom";
 include "../lib/merkle.circom";
 include "../lib/positions.circom";
 include "../lib/range.circom";
-include "../lib/widths.circom";
+include "../generated/constants.circom";
 
 /* AccountLeaf(): Poseidon(owner, pubX, pubY, Poseidon(T, amounts), ordersRoot). Cost: 609 + 321 = 930. */
 template AccountLeaf() {
@@ -206,7 +205,7 @@ template AccountRow(depth, orderDepth) {
     newLeaf <== AccountLeaf()(newOwner, newPub, newPacked, newAmounts, newOrdersRoot);
 
     // 5. opened from nothing
-    opened * (oldLeaf - emptyLeaf(orderDepth)) === 0;
+    opened * (oldLeaf - EMPTY_LEAF(orderDepth)) === 0;
 
     // 6. a disabled row does nothing
     (1 - enabled) * packed === 0;

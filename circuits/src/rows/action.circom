@@ -7,7 +7,7 @@ include "circomlib/circuits/poseidon.circom";
 include "../lib/logup.circom";
 include "../lib/range.circom";
 include "../lib/signature.circom";
-include "../lib/widths.circom";
+include "../generated/constants.circom";
 include "./order.circom";
 include "./slot.circom";
 
@@ -118,23 +118,22 @@ template ActionMessage() {
     RangeCheck(TIME_BITS())(validUntil);
     flagBits <== Num2Bits(FLAG_BITS())(flags);
 
-    var at = TYPE_BITS();
-    var sum = type[0] + 2 * type[1] + 3 * type[2] + 4 * type[3] + side * (1 << at);
-    at += 1;
-    sum += account * (1 << at);
-    at += ACCOUNT_BITS();
-    sum += id * (1 << at);
-    at += ID_BITS();
-    sum += base * (1 << at);
-    at += TOKEN_BITS();
-    sum += quote * (1 << at);
-    at += TOKEN_BITS();
-    words[0] <== sum;
-    words[1] <== exBase + (1 << AMOUNT_BITS()) * (exQuote + (1 << AMOUNT_BITS()) * aux);
+    var code = TYPE_ORDER() * type[0] + TYPE_WITHDRAW() * type[1] + TYPE_TRANSFER() * type[2] + TYPE_CANCEL() * type[3];
+    words[0] <== code
+        + (1 << ACTION_SIDE_SHIFT()) * side
+        + (1 << ACTION_ACCOUNT_SHIFT()) * account
+        + (1 << ACTION_ID_SHIFT()) * id
+        + (1 << ACTION_BASE_SHIFT()) * base
+        + (1 << ACTION_QUOTE_SHIFT()) * quote;
+    words[1] <== exBase + (1 << FILL_EX_QUOTE_SHIFT()) * exQuote + (1 << FILL_AUX_SHIFT()) * aux;
 
-    var top = maxFeeBps + (1 << FEE_BPS_BITS()) * (validUntil + (1 << TIME_BITS()) * flags);
-    var w1 = sum + (1 << at) * top;
-    var w2 = baseAmount + (1 << AMOUNT_BITS()) * (quoteAmount + (1 << AMOUNT_BITS()) * receiver);
+    var w1 = words[0]
+        + (1 << MESSAGE1_MAX_FEE_BPS_SHIFT()) * maxFeeBps
+        + (1 << MESSAGE1_VALID_UNTIL_SHIFT()) * validUntil
+        + (1 << MESSAGE1_FLAGS_SHIFT()) * flags;
+    var w2 = baseAmount
+        + (1 << MESSAGE2_QUOTE_AMOUNT_SHIFT()) * quoteAmount
+        + (1 << MESSAGE2_RECEIVER_SHIFT()) * receiver;
     message <== Poseidon(3)([domain, w1, w2]);
 }
 
@@ -312,7 +311,7 @@ template ActionRow(depth) {
     limits.fee <== postings.fee;
 
     // 6. what the slot becomes
-    signal filled <== limits.filled + (enabled - isOrder) * MAX_AMOUNT();
+    signal filled <== limits.filled + (enabled - isOrder) * SLOT_CLOSED();
     (rootBefore, rootAfter) <== WriteSlot(depth)(id, idBits, slotId, slotFilled, filled, path);
 
     // 7. the signature

@@ -4,7 +4,7 @@ pragma circom 2.1.6;
 
 include "../lib/logup.circom";
 include "../lib/range.circom";
-include "../lib/widths.circom";
+include "../generated/constants.circom";
 
 /*
  * FeeRow(): what the fee account gets of one token.
@@ -37,7 +37,7 @@ template FeeRow() {
     Boolean()(enabled);
     RangeCheck(TOKEN_BITS())(token);
     RangeCheck(AMOUNT_BITS())(amount);
-    word <== token + amount * (1 << TOKEN_BITS());
+    word <== token + (1 << FEE_AMOUNT_SHIFT()) * amount;
     // 2. nothing when there is no fee
     (1 - enabled) * word === 0;
 

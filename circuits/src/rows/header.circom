@@ -3,7 +3,7 @@
 pragma circom 2.1.6;
 
 include "../lib/range.circom";
-include "../lib/widths.circom";
+include "../generated/constants.circom";
 
 /*
  * HeaderWord(): H1 = sizeId(16) | batchNumber(64) | timestamp(32) | feeAccount(24) | nRequests(16) | nActions(16) | nFees(16).
@@ -25,18 +25,13 @@ template HeaderWord() {
     signal output word;
 
     // 1. ranges
-    var at = COUNT_BITS() + NUMBER_BITS();
-    RangeCheck(at)(sizeAndNumber);
+    RangeCheck(COUNT_BITS() + NUMBER_BITS())(sizeAndNumber);
     RangeCheck(TIME_BITS())(timestamp);
     RangeCheck(ACCOUNT_BITS())(feeAccount);
-    var sum = sizeAndNumber + timestamp * (1 << at);
-    at += TIME_BITS();
-    sum += feeAccount * (1 << at);
-    at += ACCOUNT_BITS();
-    sum += nRequests * (1 << at);
-    at += COUNT_BITS();
-    sum += nActions * (1 << at);
-    at += COUNT_BITS();
-    sum += nFees * (1 << at);
-    word <== sum;
+    word <== sizeAndNumber
+        + (1 << HEADER_TIMESTAMP_SHIFT()) * timestamp
+        + (1 << HEADER_FEE_ACCOUNT_SHIFT()) * feeAccount
+        + (1 << HEADER_N_REQUESTS_SHIFT()) * nRequests
+        + (1 << HEADER_N_ACTIONS_SHIFT()) * nActions
+        + (1 << HEADER_N_FEES_SHIFT()) * nFees;
 }

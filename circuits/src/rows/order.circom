@@ -3,7 +3,7 @@
 pragma circom 2.1.6;
 
 include "../lib/range.circom";
-include "../lib/widths.circom";
+include "../generated/constants.circom";
 
 /*
  * OrderLimits(): what an order did is within what was signed.

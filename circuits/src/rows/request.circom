@@ -6,7 +6,7 @@ include "circomlib/circuits/comparators.circom";
 include "../lib/logup.circom";
 include "../lib/positions.circom";
 include "../lib/range.circom";
-include "../lib/widths.circom";
+include "../generated/constants.circom";
 
 /* IsAmong(k): out = 1 if in equals one of the list, else 0. Cost: k - 1 + 2. */
 template IsAmong(k) {
@@ -79,9 +79,12 @@ template RequestRow() {
     RangeCheck(AMOUNT_BITS())(outcome);
     packed <== SplitTokens()(tokens);
 
-    var code = isOpen + 2 * isDeposit + 3 * isKey + 4 * isExit;
-    var low = account + (1 << ACCOUNT_BITS()) * (token + (1 << TOKEN_BITS()) * (amount + (1 << AMOUNT_BITS()) * outcome));
-    words[0] <== code + (1 << TYPE_BITS()) * low;
+    var code = KIND_OPEN() * isOpen + KIND_DEPOSIT() * isDeposit + KIND_KEY() * isKey + KIND_EXIT() * isExit;
+    words[0] <== code
+        + (1 << REQUEST_ACCOUNT_SHIFT()) * account
+        + (1 << REQUEST_TOKEN_SHIFT()) * token
+        + (1 << REQUEST_AMOUNT_SHIFT()) * amount
+        + (1 << REQUEST_OUTCOME_SHIFT()) * outcome;
     words[1] <== owner;
     words[2] <== pub[0];
     words[3] <== pub[1];

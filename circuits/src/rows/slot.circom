@@ -4,7 +4,7 @@ pragma circom 2.1.6;
 
 include "../lib/merkle.circom";
 include "../lib/range.circom";
-include "../lib/widths.circom";
+include "../generated/constants.circom";
 
 /*
  * ReadSlot(): what an action finds in its order slot.
