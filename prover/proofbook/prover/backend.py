@@ -143,9 +143,37 @@ class SnarkjsBackend:
             return Proof.from_snarkjs_json(json.loads(proof.read_bytes()), json.loads(public.read_bytes()))
 
 
+class NativeBackend:
+    """Our Rust core, in this process, on all cores."""
+
+    name = "native"
+
+    def prove(self, artifacts: Artifacts, wtns: Path) -> Proof:
+        """Prove in the native core, which checks the proof before it returns it.
+
+        Raises
+        ------
+        ProofError
+            `proof/failed`, `proof/format`, or `proof/backend` when the core isn't installed.
+        """
+        try:
+            from proofbook_native import prove
+        except ImportError as error:
+            raise ProofError("proof/backend", "the native prover is not installed", "run `make setup`") from error
+        try:
+            done = prove(artifacts.zkey, wtns)
+        except (ValueError, OSError) as error:
+            raise ProofError("proof/failed", f"{artifacts.name}: the native core could not prove: {error}") from error
+        return Proof.from_snarkjs_json(done["proof"], done["publicSignals"])
+
+
 def available_backends() -> tuple[str, ...]:
     """Return the names of the backends that can be used here, the fastest last."""
-    return ("snarkjs",)
+    try:
+        import proofbook_native
+    except ImportError:
+        return ("snarkjs",)
+    return ("snarkjs", "native") if hasattr(proofbook_native, "prove") else ("snarkjs",)
 
 
 def get_backend(name: str = "auto", workspace: Workspace | None = None) -> ProverBackend:
@@ -153,7 +181,7 @@ def get_backend(name: str = "auto", workspace: Workspace | None = None) -> Prove
 
     Parameters
     ----------
-    name : {"snarkjs", "auto"}
+    name : {"snarkjs", "native", "auto"}
         `auto` takes the fastest that is there.
 
     Raises
@@ -166,7 +194,7 @@ def get_backend(name: str = "auto", workspace: Workspace | None = None) -> Prove
         name = available[-1]
     if name not in available:
         raise ProofError("proof/backend", f"no backend {name!r}", f"available: {', '.join(available)}")
-    return SnarkjsBackend(workspace)
+    return NativeBackend() if name == "native" else SnarkjsBackend(workspace)
 
 
 _REFUSALS: Final = ("Invalid proof", "Proof commitments are not valid", "Public inputs are not valid")

@@ -11,8 +11,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from operator import index
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, SupportsIndex, TypeAlias
 
 from proofbook.prover.artifacts import Artifacts
 from proofbook.prover.errors import ToolError, WitnessError
@@ -24,8 +25,8 @@ TIMEOUT_S: Final = 600.0
 _MAX_REQUEST: Final = 256 << 20
 _MAX_ANSWER: Final = 1 << 20
 
-Value: TypeAlias = "int | str | Sequence[Value]"
-"""A signal: a field element as int or decimal string, or nested lists of them."""
+Value: TypeAlias = "SupportsIndex | str | Sequence[Value]"
+"""A signal: a field element as an integer or decimal string, or nested lists of them."""
 
 
 def encode_value(name: str, value: Value) -> Any:
@@ -36,8 +37,9 @@ def encode_value(name: str, value: Value) -> Any:
     WitnessError
         `witness/inputs` when it is no field element in [0, r).
     """
-    if isinstance(value, (int, str)) and not isinstance(value, bool):
-        text = str(value) if isinstance(value, int) else value
+    if isinstance(value, (str, SupportsIndex)) and not isinstance(value, bool):
+        # Anything with an exact integer value will do, gmpy2's integers among them.
+        text = value if isinstance(value, str) else str(index(value))
         if not (text.isascii() and text.isdecimal() and len(text) <= 78 and int(text) < FIELD):
             raise WitnessError("witness/inputs", f"input {name} is not a field element: {text[:90]}")
         return text
