@@ -1,8 +1,8 @@
 """The journal: every command the engine handled, in order, durable before anybody is told.
 
 One SQLite file (WAL, every commit synced) and one writer, held off by a file lock. Each row carries a digest of itself
-and all rows before it, so a damaged or edited journal is noticed. How far batches are on their way to L1 is not here but
-in the batcher's store: it can be found out again, commands can't.
+and all rows before it, so a damaged or edited journal is noticed. How far batches are on their way to L1 stands in the
+batcher's store and not here: it can be found out again, commands can't.
 """
 
 from __future__ import annotations

@@ -54,13 +54,11 @@ def verify_each(claims: Sequence[Claim]) -> list[bool]:
 
 
 def make_verify(eddsa_verify_many: Callable[[Sequence[tuple[int, int, int, int, int, int]]], Sequence[bool]]) -> Verify:
-    """Make a `Verify` from a function that checks rows of (pub_x, pub_y, r8x, r8y, s, msg), such as the native core's."""
+    """Make a `Verify` from a function like the native core's, over rows of (pub_x, pub_y, r8x, r8y, s, msg)."""
 
     def verify(claims: Sequence[Claim]) -> Sequence[bool]:
-        rows = [
-            (*key, *signed.signature.r8, signed.signature.s, signed.action.message_hash()) for key, signed in claims
-        ]
-        return eddsa_verify_many(rows)
+        signatures = ((key, signed.signature, signed.action.message_hash()) for key, signed in claims)
+        return eddsa_verify_many([(*key, *signature.r8, signature.s, msg) for key, signature, msg in signatures])
 
     return verify
 

@@ -184,6 +184,10 @@ def _get_needs(entry: Entry, fee_account: int) -> _Needs:
     return needs
 
 
+def _is_bounce(entry: Entry) -> bool:
+    return isinstance(entry, RequestEntry) and entry.request.kind == RequestKind.DEPOSIT and bool(entry.outcome)
+
+
 class _Draft:
     """A page being filled, entry by entry, on top of the sealed holdings."""
 
@@ -198,13 +202,14 @@ class _Draft:
         self.holdings: Holdings = {}
         self._acted: set[int] = set()
         self._rekeyed: set[int] = set()
+        self._bounced: set[int] = set()
         self._request_count: Counter[int] = Counter()
         self._transfer_count: Counter[tuple[int, int]] = Counter()
 
     def add(self, entry: Entry) -> bool:
         """Add an entry, or return False, having changed nothing, when the page has no room for it."""
         needs = _get_needs(entry, self._fee_account)
-        if not self._has_room(needs) or not self._obeys(entry):
+        if not self._has_room(needs) or not self._obeys(entry, needs):
             return False
         for key, signed in needs.rows.items():
             self.signed.setdefault(key, signed)
@@ -226,8 +231,11 @@ class _Draft:
             and len(self.fees.keys() | needs.fees.keys()) <= limits.fees
         )
 
-    def _obeys(self, entry: Entry) -> bool:
+    def _obeys(self, entry: Entry, needs: _Needs) -> bool:
         """Tell whether rules that later entries can't mend allow this one in this batch."""
+        if needs.accounts & self._bounced and not _is_bounce(entry):
+            # Behind a bounce an account rests, so that first come, first served gives the same outcomes again.
+            return False
         if isinstance(entry, RequestEntry):
             r = entry.request
             if len(self.requests) >= self._limits.requests or self._request_count[r.account] >= _MAX_REQUESTS:
@@ -246,6 +254,8 @@ class _Draft:
             r = entry.request
             self.requests.append(entry)
             self._request_count[r.account] += 1
+            if _is_bounce(entry):
+                self._bounced.add(r.account)
             if r.kind in (RequestKind.KEY, RequestKind.OPEN):
                 self._rekeyed.add(r.account)
         elif isinstance(entry, ActionEntry):
