@@ -78,8 +78,8 @@ class Rpc:
         if not isinstance(told, dict):
             raise RpcMalformed(f"{method}: the answer is no JSON-RPC", "is this the address of a node?")
         if told.get("error") is not None:
-            error = told["error"]
-            reason = error.get("message") if isinstance(error, dict) else error
+            refusal = told["error"]
+            reason = refusal.get("message") if isinstance(refusal, dict) else refusal
             raise RpcRefused(f"{method}: {str(reason)[:500]}")
         if "result" not in told:
             raise RpcMalformed(f"{method}: the answer has no result", "is this the address of a node?")

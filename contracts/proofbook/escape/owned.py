@@ -1,0 +1,182 @@
+"""What an L1 address owns in an exchange, and what its next step out of it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from proofbook.protocol.messages import parse_address
+from proofbook.protocol.state import State
+from proofbook.protocol.table import RequestKind
+from proofbook.verifier.contract import Exchange, read_exchange
+from proofbook.verifier.history import History, Progress, Queued, read_history, silent
+from proofbook.verifier.replay import rebuild, waiting
+from proofbook.verifier.rpc import Rpc
+
+StepName = Literal["request", "wait", "freeze", "exit", "reclaim", "claim", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """An account.
+
+    Attributes
+    ----------
+    index : int
+        Its place in the tree.
+    balances : dict of int to int
+        Quanta by token id in the last proven root; kept here after an exit, though they are claims then.
+    exited : bool
+        Whether it left by `exit`.
+    """
+
+    index: int
+    balances: dict[int, int]
+    exited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """All that is an address's, at one block.
+
+    Attributes
+    ----------
+    exchange : Exchange
+        The contract at that block.
+    owner : int
+        The address.
+    accounts : tuple of Holding
+        By index; those whose opening waits are among them, empty.
+    waiting : tuple of Queued
+        Unserved requests of these accounts, not taken back.
+    claims : dict of int to int
+        Quanta by token id that wait to be paid out.
+    oldest : Queued or None
+        The oldest unserved request of anybody: what a freeze takes.
+    """
+
+    exchange: Exchange
+    owner: int
+    accounts: tuple[Holding, ...]
+    waiting: tuple[Queued, ...]
+    claims: dict[int, int]
+    oldest: Queued | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do next.
+
+    Attributes
+    ----------
+    name : str
+        ``request``, ``wait``, ``freeze``, ``exit``, ``reclaim``, ``claim`` or ``done``.
+    account, token, request : int or None
+        What it is about, where it is about that.
+    until : int or None
+        For ``wait``: Unix time after which a freeze is possible.
+    """
+
+    name: StepName
+    account: int | None = None
+    token: int | None = None
+    request: int | None = None
+    until: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it by name, without what it is not about."""
+        parts = {"account": self.account, "token": self.token, "request": self.request, "until": self.until}
+        return {"step": self.name, **{name: value for name, value in parts.items() if value is not None}}
+
+
+def owned(
+    rpc_url: str | Rpc, contract: str, owner: int | str, first_block: int = 0, progress: Progress = silent
+) -> Owned:
+    """Return what an address owns, rebuilt from the chain alone.
+
+    Parameters
+    ----------
+    rpc_url : str or Rpc
+        A node.
+    contract, owner : str, int or str
+        Addresses.
+    first_block : int
+        Block of the deployment, or any before.
+    progress : Progress
+        Told the stages.
+
+    Raises
+    ------
+    HistoryBroken
+        If what the node tells does not lead to the contract's root.
+    VerifierError
+        When the node fails or there is no exchange.
+    InvalidValue
+        For a malformed address.
+    """
+    rpc = Rpc(rpc_url) if isinstance(rpc_url, str) else rpc_url
+    exchange = read_exchange(rpc, contract)
+    history = read_history(rpc, exchange, first_block, progress)
+    return owned_of(exchange, history, rebuild(exchange, history, progress), owner)
+
+
+def owned_of(exchange: Exchange, history: History, state: State, owner: int | str) -> Owned:
+    """Return what an address owns, given state and history."""
+    address = parse_address(owner)
+    # Openings say who an account is, also while they wait: that is whom the contract pays.
+    mine = {q.request.account for q in history.requests if _opens(q) and q.request.owner == address}
+    left = waiting(exchange, history)
+    unserved = history.requests[exchange.served :]
+    return Owned(
+        exchange=exchange,
+        owner=address,
+        accounts=tuple(
+            Holding(index, dict(state.account(index).positions), index in history.exits) for index in sorted(mine)
+        ),
+        waiting=tuple(q for q in left if q.request.account in mine),
+        claims={token: n for (who, token), n in sorted(history.claims.items()) if who == address and n},
+        oldest=unserved[0] if unserved else None,
+    )
+
+
+def _opens(queued: Queued) -> bool:
+    return queued.request.kind == RequestKind.OPEN
+
+
+def next_step(what: Owned, now: int) -> Step:
+    """Return what brings the owner's money out next; `now` is Unix time."""
+    if what.exchange.frozen:
+        return _step_frozen(what) or _step_claim(what) or Step("done")
+    if what.oldest is not None and now > what.oldest.deadline:
+        return Step("freeze", request=what.oldest.id)
+    return _step_claim(what) or _step_request(what) or _step_wait(what)
+
+
+def _step_frozen(what: Owned) -> Step | None:
+    for account in what.accounts:
+        if account.balances and not account.exited:
+            return Step("exit", account=account.index)
+    for queued in what.waiting:
+        if queued.fee or queued.request.kind == RequestKind.DEPOSIT:
+            return Step("reclaim", request=queued.id)
+    return None
+
+
+def _step_claim(what: Owned) -> Step | None:
+    return next((Step("claim", token=token) for token in what.claims), None)
+
+
+def _step_request(what: Owned) -> Step | None:
+    asked = {(q.request.account, q.request.token) for q in what.waiting if q.request.kind == RequestKind.EXIT}
+    for account in what.accounts:
+        for token in account.balances:
+            if (account.index, token) not in asked:
+                return Step("request", account=account.index, token=token)
+    return None
+
+
+def _step_wait(what: Owned) -> Step:
+    # Deposits that wait are served or past their deadline before long; either way there is a step after it.
+    if what.waiting and what.oldest is not None:
+        return Step("wait", until=what.oldest.deadline)
+    return Step("done")

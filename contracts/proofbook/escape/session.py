@@ -1,0 +1,274 @@
+"""The escape, step by step. All that matters is on the chain, so it can stop and go on at any point, on any machine."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from eth_account.signers.local import LocalAccount
+from web3 import HTTPProvider, Web3
+
+from proofbook.chain.errors import ContractRevert
+from proofbook.chain.transactions import Sender
+from proofbook.escape.artifacts import check_exit_artifacts
+from proofbook.escape.errors import ArtifactsMissing, KeyRefused, NotNow
+from proofbook.escape.interface import escape_abi
+from proofbook.escape.owned import Owned, Step, next_step, owned_of
+from proofbook.escape.proof import prove_exit
+from proofbook.protocol.messages import parse_address
+from proofbook.protocol.state import State
+from proofbook.protocol.table import ETH_QUANTUM, RequestKind
+from proofbook.verifier.contract import Exchange, Reader, read_exchange
+from proofbook.verifier.errors import HistoryBroken
+from proofbook.verifier.history import History, Progress, Queued, read_history, silent
+from proofbook.verifier.replay import Replay, genesis_problems, root_problems, waiting
+from proofbook.verifier.rpc import Rpc
+
+MAX_STEPS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step that was taken.
+
+    Attributes
+    ----------
+    step : Step
+        Which.
+    tx : str
+        Hash of its transaction.
+    """
+
+    step: Step
+    tx: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it by name."""
+        return {**self.step.as_json(), "tx": self.tx}
+
+
+class Escape:
+    """A way out of one exchange.
+
+    Parameters
+    ----------
+    rpc_url : str
+        A node.
+    contract : str
+        The exchange.
+    account : LocalAccount or str, optional
+        Sends the transactions; a string is an account that the node holds the key of. Looking needs none.
+    artifacts : Path, optional
+        Folder of the stored exit artifacts; only exits need it.
+    first_block : int
+        Block of the deployment, or any before.
+    progress : Progress
+        Told the stages.
+    """
+
+    def __init__(
+        self,
+        rpc_url: str,
+        contract: str,
+        account: LocalAccount | str | None = None,
+        artifacts: Path | None = None,
+        first_block: int = 0,
+        progress: Progress = silent,
+    ) -> None:
+        self.rpc = Rpc(rpc_url)
+        self._contract = contract
+        self._artifacts = artifacts
+        self._first_block = first_block
+        self._progress = progress
+        self._w3 = Web3(HTTPProvider(rpc_url, request_kwargs={"timeout": 60}))
+        self._account = account
+        self._replay: Replay | None = None
+        self.exchange: Exchange
+        self.history: History
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the chain again.
+
+        Raises
+        ------
+        HistoryBroken
+            If what the node tells does not lead to the contract's root.
+        VerifierError
+            When the node fails or there is no exchange.
+        """
+        self.exchange = read_exchange(self.rpc, self._contract)
+        self.history = read_history(self.rpc, self.exchange, self._first_block, self._progress)
+        # The state only moves on, so batches that were applied need not be again.
+        replay = self._replay or Replay(self.exchange)
+        problems = [*self.history.problems, *genesis_problems(self.exchange)]
+        problems += replay.advance(self.history, self._progress) + root_problems(self.exchange, replay)
+        if problems:
+            self._replay = None
+            raise HistoryBroken(tuple(str(problem) for problem in problems))
+        self._replay = replay
+
+    @property
+    def state(self) -> State:
+        """The state of the last proven root."""
+        assert self._replay is not None
+        return self._replay.state
+
+    def owned(self, owner: int | str | None = None) -> Owned:
+        """Return what an address owns, by default the sender."""
+        return owned_of(self.exchange, self.history, self.state, self._owner(owner))
+
+    def next_step(self, owner: int | str | None = None) -> Step:
+        """Return the next step out for an address, by default the sender."""
+        return next_step(self.owned(owner), self.now())
+
+    def now(self) -> int:
+        """Return the time that the next block will have at least."""
+        return max(self.exchange.time, int(time.time()))
+
+    # --- steps
+
+    def request(self, index: int, token: int) -> Done:
+        """File a forced exit of all that an account of the sender holds of a token.
+
+        Raises
+        ------
+        ContractRevert, TransactionFailed
+            As the contract refuses; `IsFrozen` when it is too late for it, which is no loss.
+        """
+        reader = Reader(self.rpc, self.exchange.address, self.rpc.block_number())
+        fee = int(reader.read("requestFee(uint8)", "uint64", int(RequestKind.EXIT))[0])
+        return self._send(
+            Step("request", account=index, token=token), "forceExit", index, token, value=fee * ETH_QUANTUM
+        )
+
+    def freeze(self) -> Done:
+        """Freeze the exchange by its oldest unserved request, whose deadline has passed.
+
+        Raises
+        ------
+        NotNow
+            If nothing waits, or the deadline has not passed, or it is frozen.
+        """
+        oldest = next(iter(self.history.requests[self.exchange.served :]), None)
+        if self.exchange.frozen:
+            raise NotNow("the exchange is frozen already", "go on with exit")
+        if oldest is None:
+            raise NotNow("no request waits", "file one first: request")
+        try:
+            return self._send(Step("freeze", request=oldest.id), "freeze", oldest.argument())
+        except ContractRevert as error:
+            if error.name == "DeadlineNotPassed":
+                until = f"wait until {oldest.deadline} (Unix time)"
+                raise NotNow(f"request {oldest.id} has not missed its deadline", until) from error
+            raise
+
+    def exit(self, index: int) -> Done:
+        """Prove what an account holds and turn it into its owner's claims; any sender will do.
+
+        Raises
+        ------
+        ArtifactsMissing, ArtifactsMismatch
+            If the stored exit artifacts are not the contract's (M25).
+        NotNow
+            If the exchange is not frozen.
+        ExitProofFailed
+            If the proof can't be made.
+        """
+        if not self.exchange.frozen:
+            raise NotNow("the exchange is not frozen", "freeze comes first")
+        if self._artifacts is None:
+            raise ArtifactsMissing("no folder of exit artifacts was named", "give the folder they are stored in")
+        artifacts = check_exit_artifacts(self._artifacts, self.exchange)
+        self._progress(f"proving the exit of account {index}")
+        call = prove_exit(artifacts, self.state, index)
+        owner = Web3.to_checksum_address(f"0x{call.owner:040x}")
+        arguments = (index, owner, call.tokens, list(call.amounts), list(call.proof))
+        return self._send(Step("exit", account=index), "exit", *arguments)
+
+    def reclaim(self, request_id: int) -> Done:
+        """Take an unserved request's deposit and fee back, as claims of its sender; any sender will do.
+
+        Raises
+        ------
+        NotNow
+            If the exchange is not frozen, or the request was served or taken back.
+        """
+        if not self.exchange.frozen:
+            raise NotNow("the exchange is not frozen", "freeze comes first")
+        queued = self._unserved(request_id)
+        return self._send(Step("reclaim", request=request_id), "reclaim", request_id, queued.argument())
+
+    def claim(self, token: int, owner: int | str | None = None) -> Done:
+        """Have a claim paid out to its owner, by default the sender; any sender will do."""
+        to = Web3.to_checksum_address(f"0x{self._owner(owner):040x}")
+        return self._send(Step("claim", token=token), "claimFor", to, token)
+
+    def take(self, step: Step, owner: int | str | None = None) -> Done:
+        """Take a step that `next_step` names; `NotNow` for ``wait`` and ``done``."""
+        if step.name == "request" and step.account is not None and step.token is not None:
+            return self.request(step.account, step.token)
+        if step.name == "freeze":
+            return self.freeze()
+        if step.name == "exit" and step.account is not None:
+            return self.exit(step.account)
+        if step.name == "reclaim" and step.request is not None:
+            return self.reclaim(step.request)
+        if step.name == "claim" and step.token is not None:
+            return self.claim(step.token, owner)
+        raise NotNow(f"there is nothing to do for {step.name}")
+
+    def run(self, owner: int | str | None = None) -> tuple[list[Done], Step]:
+        """Take steps until there is nothing to do but wait.
+
+        Returns
+        -------
+        done : list of Done
+            The steps taken.
+        rest : Step
+            ``wait`` or ``done``.
+
+        Raises
+        ------
+        ProofbookError
+            From a step; those before it stand, and running again goes on after them.
+        """
+        done: list[Done] = []
+        for _ in range(MAX_STEPS):
+            step = self.next_step(owner)
+            if step.name in ("wait", "done"):
+                return done, step
+            self._progress(f"step: {step.name}")
+            done.append(self.take(step, owner))
+        raise NotNow(f"no end after {MAX_STEPS} steps", "run it again to go on")
+
+    # --- edges
+
+    def _owner(self, owner: int | str | None) -> int:
+        if owner is None:
+            return parse_address(self._sender_address())
+        return parse_address(owner)
+
+    def _sender_address(self) -> str:
+        if self._account is None:
+            raise KeyRefused("no L1 key was given", "name a key file, or set PROOFBOOK_KEY")
+        return self._account if isinstance(self._account, str) else str(self._account.address)
+
+    def _unserved(self, request_id: int) -> Queued:
+        for queued in waiting(self.exchange, self.history):
+            if queued.id == request_id:
+                return queued
+        raise NotNow(f"request {request_id} does not wait", "it was served or taken back, or never was")
+
+    def _send(self, step: Step, function: str, *arguments: Any, value: int = 0) -> Done:
+        """Send a transaction and read the chain again."""
+        self._sender_address()
+        assert self._account is not None
+        abi = escape_abi()
+        contract = self._w3.eth.contract(address=Web3.to_checksum_address(self.exchange.address), abi=abi)
+        sender = Sender(self._w3, self._account, abi)
+        receipt = sender.send(contract.functions[function](*arguments), value)
+        self.refresh()
+        return Done(step, Web3.to_hex(receipt["transactionHash"]))

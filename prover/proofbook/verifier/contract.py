@@ -1,0 +1,252 @@
+"""What the contract says of itself at one block: all reads of a check see the same state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proofbook.protocol.messages import domain_of, parse_address
+from proofbook.protocol.table import ETH_TOKEN, PRESETS, Preset, Size
+from proofbook.verifier.abi import address_number, decode_types, encode_call
+from proofbook.verifier.errors import NotAnExchange, RpcMalformed, RpcRefused
+from proofbook.verifier.rpc import Rpc, data, quantity
+
+MAX_SIZES: Final = 64
+MAX_SYMBOL: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token.
+
+    Attributes
+    ----------
+    id : int
+        1 is ETH.
+    address : str
+        Of the ERC-20, the zero address for ETH.
+    symbol : str
+        ``ETH``, or what the ERC-20 says, made unique among the exchange's.
+    quantum : int
+        Base units (wei for ETH) in one quantum.
+    outstanding, claims : int
+        The contract's own books, in quanta.
+    """
+
+    id: int
+    address: str
+    symbol: str
+    quantum: int
+    outstanding: int
+    claims: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSize:
+    """A batch size and its verifying key as the chain has it, in EIP-197 words."""
+
+    size: Size
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The contract at one block; times in Unix seconds.
+
+    Attributes
+    ----------
+    address : str
+        0x and 40 lower-case hex digits.
+    chain_id, block, time : int
+        Chain, block number and block time of all reads.
+    domain : int
+        Of signed actions, computed here.
+    preset : Preset
+        Depths of the trees.
+    genesis_root, state_root : int
+        As the contract tells them.
+    batch_number, served, queued : int
+        Last batch; requests with ids in [served, queued) wait.
+    frozen : bool
+        Whether it was frozen, for good.
+    sizes : tuple of BatchSize
+        The size id is the position.
+    exit_key : bytes
+        The exit circuit's verifying key.
+    exit_zkey_hash, exit_wasm_hash : bytes
+        SHA-256 of the exit artifacts (M25).
+    tokens : tuple of Token
+        By rising id.
+    """
+
+    address: str
+    chain_id: int
+    block: int
+    time: int
+    domain: int
+    preset: Preset
+    genesis_root: int
+    state_root: int
+    batch_number: int
+    served: int
+    queued: int
+    frozen: bool
+    sizes: tuple[BatchSize, ...]
+    exit_key: bytes
+    exit_zkey_hash: bytes
+    exit_wasm_hash: bytes
+    tokens: tuple[Token, ...]
+
+
+def address_text(number: int) -> str:
+    """Return an address as 0x and 40 lower-case hex digits."""
+    return f"0x{number:040x}"
+
+
+class Reader:
+    """Calls view functions at one block.
+
+    Parameters
+    ----------
+    rpc : Rpc
+        The node.
+    address : str
+        The contract.
+    block : int
+        Block number.
+    """
+
+    def __init__(self, rpc: Rpc, address: str, block: int) -> None:
+        self.rpc, self.address, self.block = rpc, address, block
+
+    def read(self, signature: str, returns: str, *arguments: Any, to: str | None = None) -> tuple[Any, ...]:
+        """Call ``name(types)`` and return what it returns, by its ABI types separated by commas."""
+        call = {"to": to or self.address, "data": encode_call(signature, *arguments)}
+        answer = data(self.rpc.call("eth_call", call, hex(self.block)))
+        return decode_types(signature, returns.split(","), answer)
+
+    def number(self, name: str) -> int:
+        """Return a number that a function without arguments returns."""
+        return int(self.read(f"{name}()", "uint256")[0])
+
+    def data_contract(self, address: str) -> bytes:
+        """Return a verifying key out of its data contract; `NotAnExchange` if it holds none."""
+        code = self.rpc.code(address, self.block)
+        if code[:1] != b"\x00" or len(code) % 32 != 1:
+            raise NotAnExchange(f"{address} holds no verifying key")
+        return code[1:]
+
+
+def read_exchange(rpc: Rpc, contract: str, block: int | None = None) -> Exchange:
+    """Read everything that a check needs but the history.
+
+    Parameters
+    ----------
+    rpc : Rpc
+        The node.
+    contract : str
+        0x and 40 hex digits.
+    block : int, optional
+        Default: the latest.
+
+    Raises
+    ------
+    NotAnExchange
+        If there is no code, or it does not answer as a Proofbook contract does.
+    InvalidValue
+        For a malformed address.
+    RpcUnavailable, RpcRefused, RpcMalformed
+        When the node fails.
+    """
+    address = address_text(parse_address(contract))
+    block = rpc.block_number() if block is None else block
+    if not rpc.code(address, block):
+        raise NotAnExchange(f"there is no contract at {address}", "check address and chain")
+    try:
+        return _read(Reader(rpc, address, block))
+    except (RpcMalformed, RpcRefused) as error:
+        raise NotAnExchange(f"{address} does not answer as a Proofbook contract: {error}", "check address") from error
+
+
+def _read(r: Reader) -> Exchange:
+    chain_id = r.rpc.chain_id()
+    return Exchange(
+        address=r.address,
+        chain_id=chain_id,
+        block=r.block,
+        time=r.rpc.block_time(r.block),
+        domain=domain_of(chain_id, r.address),
+        preset=_preset(r.number("accountDepth"), r.number("orderDepth")),
+        genesis_root=r.number("genesisRoot"),
+        state_root=r.number("stateRoot"),
+        batch_number=r.number("batchNumber"),
+        served=r.number("served"),
+        queued=r.number("queued"),
+        frozen=bool(r.number("frozen")),
+        sizes=_sizes(r),
+        exit_key=r.data_contract(r.read("exitKey()", "address")[0]),
+        exit_zkey_hash=bytes(r.read("exitZkeyHash()", "bytes32")[0]),
+        exit_wasm_hash=bytes(r.read("exitWasmHash()", "bytes32")[0]),
+        tokens=_tokens(r),
+    )
+
+
+def _preset(account_depth: int, order_depth: int) -> Preset:
+    for preset in PRESETS.values():
+        if (preset.account_depth, preset.order_depth) == (account_depth, order_depth):
+            return preset
+    if not (1 <= account_depth <= 8 and 1 <= order_depth <= 8):
+        raise RpcMalformed(f"trees of {account_depth} and {order_depth} levels")
+    return Preset("custom", account_depth, order_depth)
+
+
+def _sizes(r: Reader) -> tuple[BatchSize, ...]:
+    count = r.number("sizeCount")
+    if not 1 <= count <= MAX_SIZES:
+        raise RpcMalformed(f"{count} batch sizes")
+    found = []
+    for k in range(count):
+        *rows, key = r.read("sizes(uint256)", "uint16,uint16,uint16,uint16,address", k)
+        found.append(BatchSize(Size(*rows), r.data_contract(key)))
+    return tuple(found)
+
+
+def _tokens(r: Reader) -> tuple[Token, ...]:
+    found: list[Token] = []
+    for k in range(1, int(r.read("tokenCount()", "uint16")[0]) + 1):
+        address, quantum, outstanding, claims = r.read("tokens(uint16)", "address,uint128,uint64,uint64", k)
+        symbol = "ETH" if k == ETH_TOKEN else _symbol(r, address)
+        if any(token.symbol == symbol for token in found):
+            symbol = f"{symbol}#{k}"
+        found.append(Token(k, address_text(address_number(address)), symbol, quantum, outstanding, claims))
+    return tuple(found)
+
+
+def _symbol(r: Reader, address: str) -> str:
+    """Return an ERC-20's symbol if it is a plain short one; a token may say anything."""
+    try:
+        text = r.read("symbol()", "string", to=address)[0]
+    except (RpcMalformed, RpcRefused):
+        return address_text(address_number(address))
+    plain = isinstance(text, str) and 0 < len(text) <= MAX_SYMBOL and text.isascii() and text.isalnum()
+    return text if plain else address_text(address_number(address))
+
+
+def vault_of(rpc: Rpc, exchange: Exchange, token: Token) -> int:
+    """Return what the contract holds of a token, in base units.
+
+    Raises
+    ------
+    RpcRefused, RpcMalformed
+        If the token does not answer.
+    """
+    if token.id == ETH_TOKEN:
+        return quantity(rpc.call("eth_getBalance", exchange.address, hex(exchange.block)))
+    reader = Reader(rpc, exchange.address, exchange.block)
+    return int(reader.read("balanceOf(address)", "uint256", exchange.address, to=token.address)[0])
+
+
+def claim_of(rpc: Rpc, exchange: Exchange, owner: str, token: int) -> int:
+    """Return the quanta that wait for an owner."""
+    reader = Reader(rpc, exchange.address, exchange.block)
+    return int(reader.read("claims(address,uint16)", "uint64", owner, token)[0])

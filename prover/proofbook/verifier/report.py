@@ -1,0 +1,229 @@
+"""`verify_exchange`: everything that can be checked of an exchange over JSON-RPC alone."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from proofbook.protocol.errors import ProofbookError
+from proofbook.protocol.messages import challenge
+from proofbook.protocol.sponge import horner
+from proofbook.protocol.words import page_words
+from proofbook.verifier.code import own_build, repository_root
+from proofbook.verifier.contract import Exchange, read_exchange, vault_of
+from proofbook.verifier.errors import BuildUnavailable, RpcMalformed, RpcRefused
+from proofbook.verifier.groth16 import BadPoint, VerifyingKey, read_key, verify
+from proofbook.verifier.history import Batch, History, Problem, Progress, read_history, silent
+from proofbook.verifier.keys import BATCH_INPUTS, EXIT_INPUTS, KeyReport, report_keys
+from proofbook.verifier.replay import Replay, exit_problems, genesis_problems, outstanding, root_problems
+from proofbook.verifier.rpc import Rpc
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Attributes
+    ----------
+    root_on_chain, root_rebuilt : int
+        The contract's state root, and that of the state rebuilt from the data (as far as that goes).
+    batches, proofs_checked : int
+        Batches that the contract counts, and proofs that hold.
+    code_matches : bool
+        Whether the deployed code is this checkout's build.
+    batch_keys, exit_key
+        What is known of the verifying keys.
+    vault, liabilities : dict of str to int
+        By token symbol, in base units (wei): what the contract holds, and what it owes to accounts, claims and queue.
+    problems : tuple of Problem
+        All that is not as it has to be; empty when all is well.
+    """
+
+    root_on_chain: int
+    root_rebuilt: int
+    batches: int
+    proofs_checked: int
+    code_matches: bool
+    batch_keys: tuple[KeyReport, ...]
+    exit_key: KeyReport
+    vault: dict[str, int]
+    liabilities: dict[str, int]
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    @property
+    def has_development_keys(self) -> bool:
+        """Whether any verifying key is not known to be from a ceremony."""
+        return any(key.kind != "ceremony" for key in (*self.batch_keys, self.exit_key))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as the command prints it; roots and amounts as decimal strings."""
+        batch = [{"size_id": k, **key.as_json()} for k, key in enumerate(self.batch_keys)]
+        return {
+            "root_on_chain": str(self.root_on_chain),
+            "root_rebuilt": str(self.root_rebuilt),
+            "batches": self.batches,
+            "proofs_checked": self.proofs_checked,
+            "code_matches": self.code_matches,
+            "keys": {"batch": batch, "exit": self.exit_key.as_json()},
+            "vault": {symbol: str(amount) for symbol, amount in self.vault.items()},
+            "liabilities": {symbol: str(amount) for symbol, amount in self.liabilities.items()},
+        }
+
+
+def verify_exchange(rpc_url: str | Rpc, contract: str, progress: Progress = silent, first_block: int = 0) -> Report:
+    """Check code, keys, history, proofs and solvency of an exchange.
+
+    Parameters
+    ----------
+    rpc_url : str or Rpc
+        A node.
+    contract : str
+        The contract's address.
+    progress : Progress
+        Told the stages.
+    first_block : int
+        Where the history starts; the deployment's block or any before.
+
+    Returns
+    -------
+    Report
+        What is wrong is in its `problems`.
+
+    Raises
+    ------
+    VerifierError
+        When the check can't be made: the node fails, there is no exchange, the own build can't be made.
+    InvalidValue
+        For a malformed address.
+    """
+    rpc = Rpc(rpc_url) if isinstance(rpc_url, str) else rpc_url
+    progress("reading the contract")
+    exchange = read_exchange(rpc, contract)
+    return _Check(rpc, exchange, progress, first_block).report()
+
+
+class _Check:
+    """One check; collects problems as it goes."""
+
+    def __init__(self, rpc: Rpc, exchange: Exchange, progress: Progress, first_block: int) -> None:
+        self.rpc, self.exchange, self.progress = rpc, exchange, progress
+        self.problems: list[Problem] = []
+        self.history: History = read_history(rpc, exchange, first_block, progress)
+        self.problems += self.history.problems
+
+    def report(self) -> Report:
+        code_matches = self._code()
+        batch_keys, exit_key = self._keys()
+        replay = self._replay()
+        proofs = sum(1 for batch in self.history.batches if self._proof(batch))
+        vault, liabilities = self._money(replay)
+        return Report(
+            root_on_chain=self.exchange.state_root,
+            root_rebuilt=replay.state.root,
+            batches=self.exchange.batch_number,
+            proofs_checked=proofs,
+            code_matches=code_matches,
+            batch_keys=batch_keys,
+            exit_key=exit_key,
+            vault=vault,
+            liabilities=liabilities,
+            problems=tuple(self.problems),
+        )
+
+    def note(self, code: str, text: str) -> None:
+        self.problems.append(Problem(code, text))
+
+    def _code(self) -> bool:
+        self.progress("compiling the contract")
+        deployed = self.rpc.code(self.exchange.address, self.exchange.block)
+        matches = own_build().matches(deployed)
+        if not matches:
+            self.note("code", "the deployed code is not what this checkout's sources compile to")
+        return matches
+
+    def _keys(self) -> tuple[tuple[KeyReport, ...], KeyReport]:
+        try:
+            read_key(self.exchange.exit_key, EXIT_INPUTS)
+        except BadPoint as error:
+            self.note("key", f"exit circuit: {error}")
+        return report_keys(self.exchange, _keys_dir())
+
+    @cached_property
+    def _batch_keys(self) -> list[VerifyingKey | None]:
+        return [self._batch_key(k, size.key) for k, size in enumerate(self.exchange.sizes)]
+
+    def _batch_key(self, size_id: int, data: bytes) -> VerifyingKey | None:
+        try:
+            return read_key(data, BATCH_INPUTS)
+        except BadPoint as error:
+            self.note("key", f"batch size {size_id}: {error}")
+            return None
+
+    def _replay(self) -> Replay:
+        replay = Replay(self.exchange)
+        self.problems += genesis_problems(self.exchange)
+        self.problems += replay.advance(self.history, self.progress)
+        self.problems += root_problems(self.exchange, replay)
+        return replay
+
+    def _proof(self, batch: Batch) -> bool:
+        self.progress(f"checking proof {batch.number} of {len(self.history.batches)}")
+        exchange, header = self.exchange, batch.page.header
+        try:
+            size = exchange.sizes[header.size_id].size
+            words = page_words(batch.page, size)
+            z = challenge(exchange.chain_id, exchange.address, header.size_id, words, batch.c)
+            key = self._batch_keys[header.size_id]
+            holds = key is not None and verify(key, batch.proof, (batch.c, z, horner(words, z)))
+        except (ProofbookError, IndexError) as error:
+            self.note("proof", f"batch {batch.number}: {error}")
+            return False
+        if not holds:
+            self.note("proof", f"batch {batch.number}: its proof does not hold for its data")
+        return holds
+
+    def _money(self, replay: Replay) -> tuple[dict[str, int], dict[str, int]]:
+        """Compare what is owed with what is there, and with the contract's own books."""
+        self.progress("comparing vault and liabilities")
+        self.problems += exit_problems(self.history, replay.state)
+        inside = outstanding(self.exchange, self.history, replay.state)
+        claims: Counter[int] = Counter()
+        for (_, token_id), amount in self.history.claims.items():
+            claims[token_id] += amount
+        vault: dict[str, int] = {}
+        liabilities: dict[str, int] = {}
+        for token in self.exchange.tokens:
+            books, rebuilt = (token.outstanding, token.claims), (inside.pop(token.id, 0), claims.pop(token.id, 0))
+            if books != rebuilt:
+                self.note("books", f"{token.symbol}: (outstanding, claims) is {books} on chain, {rebuilt} rebuilt")
+            liabilities[token.symbol] = sum(rebuilt) * token.quantum
+            try:
+                vault[token.symbol] = vault_of(self.rpc, self.exchange, token)
+            except (RpcRefused, RpcMalformed) as error:
+                self.note("token", f"{token.symbol} does not tell its balance: {error}")
+                vault[token.symbol] = 0
+            if vault[token.symbol] < max(sum(rebuilt), sum(books)) * token.quantum:
+                self.note("insolvent", f"{token.symbol}: the vault holds less than is owed")
+        for token_id in sorted({k for total in (inside, claims) for k, amount in total.items() if amount}):
+            self.note("books", f"token {token_id} is owed and is none of the exchange's")
+        return vault, liabilities
+
+
+def _keys_dir() -> Path | None:
+    """Return where set-ups of this checkout lie, None without a checkout."""
+    home = os.environ.get("PROOFBOOK_HOME")
+    if home:
+        return Path(home).expanduser() / "keys"
+    try:
+        return repository_root() / "build" / "keys"
+    except BuildUnavailable:
+        return None
