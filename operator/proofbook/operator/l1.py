@@ -1,0 +1,193 @@
+"""The operator's dealings with L1: reads, retried; and its transactions, signed before they are sent.
+
+A transaction's bytes are known before anybody else sees it. So the store can hold them first, and after a crash the
+very same bytes are sent again: with one nonce, at most one of them is ever mined.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
+
+from eth_account.signers.local import LocalAccount
+from hexbytes import HexBytes
+from requests.exceptions import RequestException
+from web3 import Web3
+from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception
+from web3.types import TxParams, TxReceipt
+
+from proofbook.chain.client import Exchange, QueuedRequest, commit_arguments
+from proofbook.chain.errors import ChainError, ContractRevert, ReorgDetected, TransactionFailed
+from proofbook.chain.events import BatchEvent, batches_since
+from proofbook.chain.transactions import GAS_MARGIN_PERCENT, decode_revert
+from proofbook.operator.codes import OperatorError
+from proofbook.protocol.words import Page, actions_calldata, fees_calldata
+
+log = logging.getLogger(__name__)
+MAX_PAUSE_S: Final = 10.0
+BUMP_PERCENT: Final = 25
+"""A replacement pays so much more: nodes want at least 10."""
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class RpcUnavailable(OperatorError):
+    """The node did not answer, or not sensibly, however often it was asked (code ``rpc_unavailable``)."""
+
+    code = "rpc_unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTx:
+    """A signed transaction: its hash (0x hex), bytes (hex) and nonce."""
+
+    tx: str
+    raw: str
+    nonce: int
+
+
+async def retry(attempts: int, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Run a blocking call in a thread, and again after growing pauses when the node fails; a revert is an answer.
+
+    Raises
+    ------
+    RpcUnavailable
+        After so many attempts.
+    ContractRevert, ReorgDetected
+        At once.
+    """
+    pause = 0.1
+    for attempt in range(1, attempts + 1):
+        try:
+            return await asyncio.to_thread(call, *args, **kwargs)
+        except (ContractRevert, ReorgDetected):
+            raise
+        except (Web3Exception, RequestException, ChainError, ConnectionError, TimeoutError) as error:
+            if attempt == attempts:
+                raise RpcUnavailable(f"{type(error).__name__}: {str(error)[:300]}") from error
+            log.warning("L1 call failed (attempt %d of %d): %s", attempt, attempts, str(error)[:300])
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, MAX_PAUSE_S)
+    raise AssertionError("unreachable")
+
+
+class L1:
+    """The chain as the operator uses it. All methods block.
+
+    Parameters
+    ----------
+    exchange : Exchange
+        The contract.
+    account : LocalAccount
+        The operator's key.
+    """
+
+    def __init__(self, exchange: Exchange, account: LocalAccount) -> None:
+        self.exchange = exchange
+        self.account = account
+        self.w3 = exchange.w3
+
+    def get_head(self) -> tuple[int, int]:
+        """Return number and timestamp of the newest block."""
+        block = self.w3.eth.get_block("latest")
+        return block["number"], block["timestamp"]
+
+    def find_batch(self, number: int, first_block: int) -> BatchEvent | None:
+        """Return a batch's event, None when the chain has no such batch."""
+        last, _ = self.get_head()
+        return next((e for e in batches_since(self.exchange, first_block, last) if e.number == number), None)
+
+    def find_receipt(self, hashes: Sequence[str]) -> TxReceipt | None:
+        """Return the receipt of whichever of these transactions was mined, None if none was."""
+        for tx in hashes:
+            try:
+                return self.w3.eth.get_transaction_receipt(HexBytes(tx))
+            except TransactionNotFound:
+                continue
+        return None
+
+    def sign_commit(
+        self,
+        page: Page,
+        requests: Sequence[QueuedRequest],
+        c: int,
+        proof: Sequence[int],
+        replaces: SignedTx | None = None,
+    ) -> SignedTx:
+        """Sign a batch's transaction, at a higher price when it replaces another one.
+
+        Raises
+        ------
+        ContractRevert
+            When the contract would refuse it now.
+        """
+        header = page.header
+        pairs = list(zip(requests, (row.outcome for row in page.requests), strict=True))
+        call = self.exchange.contract.functions["commit"](
+            *commit_arguments(
+                header.size_id,
+                header.timestamp,
+                header.new_root,
+                pairs,
+                actions_calldata(page.actions),
+                fees_calldata(page.fees),
+                c,
+                proof,
+            )
+        )
+        return self._sign(call, replaces)
+
+    def _sign(self, call: Any, replaces: SignedTx | None) -> SignedTx:
+        address = self.account.address
+        try:
+            gas = call.estimate_gas({"from": address})
+            # Not counting what waits: the nonce after the mined ones is the only one that is free for sure.
+            nonce = replaces.nonce if replaces else self.w3.eth.get_transaction_count(address, "latest")
+            tx: TxParams = call.build_transaction(
+                {"from": address, "gas": gas * (100 + GAS_MARGIN_PERCENT) // 100, "nonce": nonce}
+            )
+        except ContractLogicError as error:
+            raise decode_revert(self.exchange.abi, error) from error
+        if replaces:
+            self._raise_price(tx, replaces)
+        signed = self.account.sign_transaction(tx)  # type: ignore[arg-type]
+        return SignedTx(Web3.to_hex(signed.hash), signed.raw_transaction.hex().removeprefix("0x"), nonce)
+
+    def _raise_price(self, tx: TxParams, replaces: SignedTx) -> None:
+        try:
+            old = self.w3.eth.get_transaction(HexBytes(replaces.tx))
+        except TransactionNotFound:
+            return  # nothing waits, so there is nothing to outbid
+        offer: dict[str, Any] = tx  # type: ignore[assignment]
+        for name in ("maxFeePerGas", "maxPriorityFeePerGas", "gasPrice"):
+            if name in offer:
+                before: Any = old.get(name, 0)
+                offer[name] = max(int(offer[name]), int(before) * (100 + BUMP_PERCENT) // 100 + 1)
+
+    def broadcast(self, raw: str) -> None:
+        """Send signed bytes; that they were sent or mined before is fine."""
+        try:
+            self.w3.eth.send_raw_transaction(HexBytes(raw))
+        except (Web3Exception, ValueError) as error:
+            told = str(error).lower()
+            if not any(
+                words in told for words in ("already known", "already imported", "nonce too low", "known transaction")
+            ):
+                raise TransactionFailed(f"the node refused the transaction: {error}") from error
+
+    def get_nonce(self) -> int:
+        """Return how many transactions of the operator were mined."""
+        return int(self.w3.eth.get_transaction_count(self.account.address, "latest"))
+
+    def explain(self, receipt: TxReceipt) -> NoReturn:
+        """Raise why a transaction was reverted: `ContractRevert`, or `TransactionFailed` when it can't be told."""
+        sent = self.w3.eth.get_transaction(receipt["transactionHash"])
+        again: TxParams = {"from": sent["from"], "to": sent["to"], "data": sent["input"]}
+        try:
+            self.w3.eth.call(again, receipt["blockNumber"])
+        except ContractLogicError as error:
+            raise decode_revert(self.exchange.abi, error) from error
+        raise TransactionFailed(f"transaction {Web3.to_hex(receipt['transactionHash'])} was reverted")

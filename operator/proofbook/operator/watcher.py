@@ -1,0 +1,189 @@
+"""L1's request queue, followed: what is seen keeps its place, what is confirmed takes effect (docs/adr/0002).
+
+A request is noted as soon as it stands in a block (its account is paused or its position kept), and applied when enough
+blocks lie on top. A reorganisation takes back what was only noted. One that reaches a request already applied can't be
+undone, because it may have been traded away: the operator stops with `ReorgError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar, Final
+
+from web3 import Web3
+from web3.exceptions import BlockNotFound
+
+from proofbook.chain.client import Exchange
+from proofbook.chain.errors import ReorgDetected
+from proofbook.chain.events import ConfirmedBlocks, RequestEvent, requests_since
+from proofbook.operator import commands as c
+from proofbook.operator import events as ev
+from proofbook.operator.batcher import request_of
+from proofbook.operator.codes import OperatorError
+from proofbook.operator.engine import Engine
+from proofbook.operator.l1 import retry
+from proofbook.operator.store import BatchStore, RequestRecord
+
+log = logging.getLogger(__name__)
+BLOCKS: Final = "blocks"
+_CHUNK: Final = 512
+
+Submit = Callable[[c.Command], Awaitable[Sequence[ev.Event]]]
+
+
+class ReorgError(OperatorError):
+    """L1 dropped a block with requests that were confirmed here (code ``reorg``).
+
+    Nothing mends this but an operator's decision: more confirmations, and a new journal rebuilt from the chain.
+    """
+
+    code: ClassVar[str] = "reorg"
+
+
+class WatchError(OperatorError):
+    """L1's queue and the journal do not fit together (code ``watch``)."""
+
+    code: ClassVar[str] = "watch"
+
+
+def record_of(event: RequestEvent) -> RequestRecord:
+    """Return what is stored of a request."""
+    q, r = event.queued, event.queued.request
+    return RequestRecord(
+        number=q.id,
+        kind=r.kind,
+        account=r.account,
+        token=r.token,
+        amount=r.amount,
+        owner=f"{r.owner:040x}",
+        pub_x=f"{r.pub_x:064x}",
+        pub_y=f"{r.pub_y:064x}",
+        fee=q.fee,
+        deadline=q.deadline,
+        block=event.place.block,
+        block_hash=event.place.block_hash,
+    )
+
+
+class Watcher:
+    """Feeds L1's requests to the engine, each once and in order, also across restarts.
+
+    Parameters
+    ----------
+    engine : Engine
+        Read only; changed through ``submit``.
+    submit : callable
+        Does a command durably.
+    store : BatchStore
+        Holds the requests and the blocks they were read from.
+    exchange : Exchange
+        The contract.
+    confirmations : int
+        Blocks on top of a request's before it takes effect.
+    start_block : int
+        The contract's block or an earlier one.
+    rpc_attempts : int
+        See `retry`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        submit: Submit,
+        store: BatchStore,
+        exchange: Exchange,
+        confirmations: int,
+        start_block: int = 0,
+        rpc_attempts: int = 3,
+    ) -> None:
+        self._engine, self._submit, self._store, self._exchange = engine, submit, store, exchange
+        self._confirmations, self._attempts = confirmations, rpc_attempts
+        known: list[tuple[int, str]] = [(int(n), str(h)) for n, h in json.loads(store.get_meta(BLOCKS) or "[]")]
+        first = known[-1][0] + 1 if known else start_block
+        # Every block is read at once; confirmations are counted here, because noting comes before confirming.
+        self._blocks = ConfirmedBlocks(exchange.w3, first, 0, tuple(known))
+        self._lock = asyncio.Lock()
+        self.block = first - 1
+
+    async def poll(self) -> None:
+        """Take in what is new on L1.
+
+        Raises
+        ------
+        ReorgError, WatchError
+            The operator must stop.
+        RpcUnavailable
+            The node does not answer; may be tried again.
+        """
+        async with self._lock:
+            await self._catch_up()
+            try:
+                span = await retry(self._attempts, self._blocks.advance)
+            except ReorgDetected as reorg:
+                await self._undo(reorg.fork_block)
+                span = await retry(self._attempts, self._blocks.advance)
+            if span is not None:
+                await self._read(*span)
+            await self._confirm()
+
+    async def _read(self, first: int, last: int) -> None:
+        events = await retry(self._attempts, lambda: list(requests_since(self._exchange, first, last)))
+        if events:
+            log.info("blocks %d to %d: %d requests", first, last, len(events))
+            self._store.put_requests([record_of(event) for event in events])
+            await self._catch_up()
+        # Last: a crash before this reads the same blocks again, and what is known already is known.
+        self._store.set_meta(BLOCKS, json.dumps(self._blocks.known))
+        self.block = last
+
+    async def _catch_up(self) -> None:
+        """Note every stored request that the engine has not seen."""
+        while records := self._store.list_requests(self._engine.registry.next_request, _CHUNK):
+            for record in records:
+                if record.number != self._engine.registry.next_request:
+                    raise WatchError(f"request {self._engine.registry.next_request} is missing in the store")
+                self._must(await self._submit(c.RequestSeen(record.number, request_of(record))))
+
+    async def _confirm(self) -> None:
+        seen = self._engine.registry.seen
+        while seen:
+            number = seen[0][0]
+            (record,) = self._store.list_requests(number, 1)
+            if record.block > self.block - self._confirmations:
+                return
+            self._must(await self._submit(c.RequestConfirmed(number)))
+
+    async def _undo(self, fork_block: int) -> None:
+        """Forget all requests above a block; they come again if the new chain has them."""
+        log.warning("L1 was reorganised above block %d", fork_block)
+        registry = self._engine.registry
+        unconfirmed = registry.seen[0][0] if registry.seen else registry.next_request
+        if unconfirmed and await self._is_gone(unconfirmed - 1, fork_block):
+            raise ReorgError(f"request {unconfirmed - 1} was confirmed, and its block is no longer on the chain")
+        while registry.seen and await self._is_gone(registry.seen[-1][0], fork_block):
+            self._must(await self._submit(c.RequestUnseen(registry.seen[-1][0])))
+        self._store.delete_requests(registry.next_request)
+        self._store.set_meta(BLOCKS, json.dumps(self._blocks.known))
+        self.block = min(self.block, fork_block)
+
+    async def _is_gone(self, number: int, fork_block: int) -> bool:
+        """Tell whether a request's block was replaced. The fork may lie above it: known blocks stand far apart."""
+        (record,) = self._store.list_requests(number, 1)
+        return (
+            record.block > fork_block and await retry(self._attempts, self._hash_of, record.block) != record.block_hash
+        )
+
+    def _hash_of(self, block: int) -> str:
+        try:
+            return Web3.to_hex(self._exchange.w3.eth.get_block(block)["hash"])
+        except BlockNotFound:
+            return ""
+
+    @staticmethod
+    def _must(events: Sequence[ev.Event]) -> None:
+        for event in events:
+            if isinstance(event, ev.CommandRejected):
+                raise WatchError(f"the engine refused {event.command}: {event.code}, {event.detail}")
