@@ -1,0 +1,429 @@
+"""The operator as one service: journal, engine, watcher, batcher and API together, from its start to its end.
+
+Everything runs on one event loop; commands go through the sequencer there, all that wait in one group with one sync of
+the disk. Only what takes long (the node's answers, witnesses, proofs) runs in threads. Nothing is kept but in journal
+and store, so that a kill at any moment is a stop like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import uvicorn
+from eth_account import Account
+from web3 import HTTPProvider, Web3
+
+from proofbook.chain.client import Exchange, ExchangeConfig
+from proofbook.operator import api_models as m
+from proofbook.operator import commands as c
+from proofbook.operator import events as ev
+from proofbook.operator.api import create_app
+from proofbook.operator.api_format import format_batch, format_market, format_plan
+from proofbook.operator.batcher import Batcher, BatcherOptions, CrashAt, Frozen
+from proofbook.operator.codes import OperatorError
+from proofbook.operator.engine import EngineConfig
+from proofbook.operator.l1 import L1, RpcUnavailable, retry
+from proofbook.operator.native import use_native
+from proofbook.operator.proving import BatchProver
+from proofbook.operator.sequencer import Sequencer
+from proofbook.operator.settings import JOURNAL, Settings, load_api_token, load_operator_key, load_settings
+from proofbook.operator.store import BATCHES, BatchStore
+from proofbook.operator.views import Views
+from proofbook.operator.watcher import Watcher
+from proofbook.protocol.errors import ProofbookError
+from proofbook.protocol.messages import domain_of
+from proofbook.protocol.state import State
+from proofbook.protocol.table import FEE_ACCOUNT
+from proofbook.protocol.words import page_from_words
+from proofbook.prover.workspace import Progress, silent
+
+log = logging.getLogger(__name__)
+URL_FILE: Final = "operator.url"
+WORK: Final = "work"
+RPC_TIMEOUT_S: Final = 30
+TICK_S: Final = 60
+TOKENS_S: Final = 30.0
+"""Seconds between looks at the contract's list of tokens."""
+
+
+class WrongExchange(OperatorError):
+    """The contract, the settings and the operator's key do not fit together (code ``wrong_exchange``)."""
+
+    code: ClassVar[str] = "wrong_exchange"
+
+
+class Operator:
+    """A whole operator. Construct it, `start` it on a running loop, and `close` it.
+
+    Parameters
+    ----------
+    directory : Path
+        See `proofbook.operator.settings`.
+    settings : Settings, optional
+        Default: those of the directory.
+    crash_at : callable, optional
+        Fault injection, see `proofbook.operator.batcher.CrashAt`.
+    progress : Progress
+        Told how far missing circuits and keys are.
+
+    Raises
+    ------
+    SettingsError, WrongExchange, KeysMismatch
+        When the directory, the contract and the keys do not fit together.
+    JournalError, StoreError, StateDiverged
+        When what was kept can't be gone on with.
+    ProverError, ChainError
+        From keys and chain.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: Settings | None = None,
+        crash_at: CrashAt = lambda stage: None,
+        progress: Progress = silent,
+    ) -> None:
+        self.directory = directory
+        self.settings = settings or load_settings(directory)
+        self.api_token = load_api_token(directory)
+        verify = use_native()
+        exchange, config = self._connect()
+        self.chain_id: int = exchange.w3.eth.chain_id
+        self.domain = domain_of(self.chain_id, exchange.address)
+        preset, sizes = self.settings.get_preset(), config.sizes
+        self._prover = BatchProver(preset, sizes, self.chain_id, exchange.address, self.settings.backend, progress)
+        self._prover.check_keys(exchange, config)
+        engine_config = EngineConfig(self.domain, preset, self.settings.get_markets(), sizes, self.settings.margin_s)
+        self.views = Views()
+        self._sequencer = Sequencer(engine_config, directory / JOURNAL, verify, (self.views.process,))
+        try:
+            self.store = BatchStore(directory / BATCHES, f"{self.chain_id}:{exchange.address.lower()}")
+        except BaseException:
+            self._sequencer.close()
+            raise
+        self.engine = self._sequencer.engine
+        self._sizes, self._exchange = sizes, exchange
+        self._compose(exchange, State(preset), crash_at)
+        self._tokens = exchange.tokens()
+        self._error: OperatorError | ProofbookError | None = None
+        self._chain_time = 0
+        self._waiting: list[tuple[c.Command, asyncio.Future[tuple[ev.Event, ...]]]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._flushes: set[asyncio.Task[list[int]]] = set()
+        self._pending_since: float | None = None
+        self._tokens_due = 0.0
+
+    def _connect(self) -> tuple[Exchange, ExchangeConfig]:
+        """Return the contract with the operator's key, checked against the settings."""
+        account = Account.from_key(load_operator_key(self.directory))
+        w3 = Web3(HTTPProvider(self.settings.rpc_url, request_kwargs={"timeout": RPC_TIMEOUT_S}))
+        exchange = Exchange(w3, self.settings.contract, account)
+        config, preset = exchange.config(), self.settings.get_preset()
+        if (config.account_depth, config.order_depth) != (preset.account_depth, preset.order_depth):
+            raise WrongExchange(f"the contract was not deployed with preset {preset.name}: set the right one")
+        if exchange.operator() != account.address:
+            raise WrongExchange(
+                f"the contract's operator is {exchange.operator()}, the key here is {account.address}'s"
+            )
+        self._account = account
+        return exchange, config
+
+    def _compose(self, exchange: Exchange, genesis: State, crash_at: CrashAt) -> None:
+        s = self.settings
+        self._l1 = L1(exchange, self._account)
+        options = BatcherOptions(s.prove_attempts, s.rpc_attempts, s.confirmations, s.poll_s, s.start_block)
+        self.batcher = Batcher(
+            self.engine,
+            self.do,
+            self.store,
+            self._l1,
+            self._prover,
+            genesis,
+            self._sizes,
+            self.domain,
+            self.directory / WORK,
+            options,
+            crash_at,
+        )
+        self.watcher = Watcher(
+            self.engine, self.do, self.store, exchange, s.confirmations, s.start_block, s.rpc_attempts
+        )
+
+    # --- life
+
+    async def start(self, background: bool = True) -> None:
+        """Take in what happened on L1 meanwhile, and begin to work.
+
+        Parameters
+        ----------
+        background : bool
+            Watch and settle by itself; without that, only `poll` and `flush` do.
+        """
+        await self.batcher.resume()
+        await self.poll()
+        if background:
+            self._tasks = [asyncio.create_task(self._forever(step)) for step in (self._watch, self._batch)]
+
+    async def close(self) -> None:
+        """Stop working and close the files. What was under way is gone on with at the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the files and nothing else, as a kill would."""
+        self._sequencer.close()
+        self.store.close()
+
+    async def _forever(self, step: Callable[[], Any]) -> None:
+        """Repeat a step; a node that does not answer is waited for, any other failure stops the operator."""
+        while self._error is None:
+            try:
+                await step()
+            except RpcUnavailable as error:
+                log.error("L1: %s", error)
+            except ProofbookError as error:
+                self.stop(error)
+                return
+            except Exception as error:
+                log.exception("unexpected failure")
+                self.stop(OperatorError(f"{type(error).__name__}: {error}"))
+                return
+            await asyncio.sleep(self.settings.poll_s)
+
+    def stop(self, error: ProofbookError) -> None:
+        """Take no more orders, because of this error."""
+        if self._error is None:
+            log.critical("the operator stops: %s", error)
+            self._error = error
+
+    async def poll(self) -> None:
+        """Look at L1 once: time, frozen or not, requests, tokens."""
+        attempts = self.settings.rpc_attempts
+        _, self._chain_time = await retry(attempts, self._l1.get_head)
+        if not self.engine.frozen and await retry(attempts, self._exchange.is_frozen):
+            await self.do(c.Freeze())
+            self.stop(Frozen("the exchange is frozen on L1"))
+        if not self.engine.frozen:
+            await self.watcher.poll()
+        self._tick()
+
+    def _tick(self) -> None:
+        """Let time pass in the engine where that can mean something: orders expire."""
+        now = self.get_now()
+        if now > self.engine.now and (any(self.views.open_of.values()) or now >= self.engine.now + TICK_S):
+            self._sequencer.submit([], now)
+
+    async def _watch(self) -> None:
+        await self.poll()
+        if time.monotonic() >= self._tokens_due:
+            self._tokens = await retry(self.settings.rpc_attempts, self._exchange.tokens)
+            self._tokens_due = time.monotonic() + TOKENS_S
+
+    async def _batch(self) -> None:
+        if not self.batcher.is_pending():
+            self._pending_since = None
+            return
+        since = self._pending_since = self._pending_since or time.monotonic()
+        enough = len(self.engine.settlement.log) >= self.settings.min_actions
+        if enough or self.engine.settlement.in_flight or time.monotonic() - since >= self.settings.batch_interval_s:
+            await self.batcher.settle_all()
+            self._pending_since = None
+
+    # --- commands
+
+    async def do(self, command: c.Command) -> tuple[ev.Event, ...]:
+        """Do a command durably. Commands that come in the same turn of the loop share one sync of the disk."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[tuple[ev.Event, ...]] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._do_waiting)
+        self._waiting.append((command, future))
+        return await future
+
+    def _do_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        try:
+            receipts = self._sequencer.submit([command for command, _ in waiting], self.get_now())
+        except Exception as error:
+            stopped = error if isinstance(error, ProofbookError) else OperatorError(f"{type(error).__name__}: {error}")
+            self.stop(stopped)
+            for _, future in waiting:
+                if not future.done():
+                    future.set_exception(stopped)
+            return
+        for (_, future), receipt in zip(waiting, receipts, strict=True):
+            if not future.done():  # its client may have gone
+                future.set_result(receipt.events)
+
+    async def submit(self, command: c.SignedCommand) -> Sequence[ev.Event]:
+        """See `proofbook.operator.api.Service`."""
+        return await self.do(command)
+
+    async def flush(self, wait: bool = True) -> list[int]:
+        """Look at L1 and settle everything pending; returns the batches' numbers, none when not waited for.
+
+        Raises
+        ------
+        OperatorError
+            As `Batcher.settle_all`; then the operator has stopped, unless it is `RpcUnavailable`.
+        """
+        task = asyncio.create_task(self._flush())
+        if wait:
+            # A client that goes away does not break a batch off.
+            return await asyncio.shield(task)
+        self._flushes.add(task)
+        task.add_done_callback(self._flushes.discard)
+        return []
+
+    async def _flush(self) -> list[int]:
+        try:
+            await self.poll()
+            return await self.batcher.settle_all()
+        except RpcUnavailable:
+            raise
+        except ProofbookError as error:
+            self.stop(error)
+            raise
+
+    # --- what the API asks
+
+    @property
+    def stopped(self) -> m.ErrorBody | None:
+        """See `proofbook.operator.api.Service`."""
+        if self._error is None:
+            return None
+        return m.ErrorBody(self._error.code, str(self._error), "see the operator's log")
+
+    def get_now(self) -> int:
+        """Return the time that orders are judged by, unix seconds."""
+        return max(self._chain_time, self.engine.now) if self.settings.clock == "chain" else int(time.time())
+
+    def get_info(self) -> m.Info:
+        """See `proofbook.operator.api.Service`."""
+        s, manifest = self.settings, self._prover.exit_artifacts.manifest
+        tokens = [
+            m.TokenOut(t.id, s.get_symbol(t.id), t.address.lower(), str(t.quantum), s.get_decimals(t.id))
+            for t in self._tokens
+        ]
+        return m.Info(
+            chain_id=self.chain_id,
+            contract=self._exchange.address.lower(),
+            domain=str(self.domain),
+            preset=s.preset,
+            time=self.get_now(),
+            fee_account=FEE_ACCOUNT,
+            margin_seconds=s.margin_s,
+            slots=s.get_preset().slots,
+            root=f"0x{self.batcher.state.root:064x}",
+            batches=self.batcher.number,
+            tokens=tokens,
+            markets=[format_market(market) for market in s.markets],
+            exit_artifacts=m.ExitArtifacts(manifest.zkey_sha256, manifest.wasm_sha256),
+        )
+
+    def get_health(self) -> m.Health:
+        """See `proofbook.operator.api.Service`."""
+        in_flight = self.engine.settlement.in_flight
+        return m.Health(
+            status="ok" if self._error is None else "stopped",
+            time=self.get_now(),
+            block=max(self.watcher.block, 0),
+            next_request=str(self.engine.registry.next_request),
+            pending_batch=in_flight[0].plan.number if in_flight else None,
+            error=self.stopped,
+        )
+
+    def get_batches(self, limit: int) -> list[m.BatchOut]:
+        """See `proofbook.operator.api.Service`."""
+        records = self.store.list_batches(limit)
+        numbers = {record.number for record in records}
+        sealed = [s.plan for s in self.engine.settlement.in_flight if s.plan.number not in numbers]
+        found = [format_plan(plan) for plan in reversed(sealed)]
+        return [*found, *(self._format_record(record.number) for record in records)][:limit]
+
+    def get_batch(self, number: int) -> m.BatchOut | None:
+        """See `proofbook.operator.api.Service`."""
+        if self.store.get_batch(number) is not None:
+            return self._format_record(number)
+        plan = self.engine.get_plan(number)
+        return None if plan is None else format_plan(plan)
+
+    def _format_record(self, number: int) -> m.BatchOut:
+        record = self.store.get_batch(number)
+        assert record is not None
+        page = page_from_words(record.get_words(), self._sizes[record.size_id])
+        return format_batch(record, len(page.requests), len(page.actions), len(page.fees), page.header.new_root)
+
+    def get_exit_file(self, kind: str) -> Path:
+        """See `proofbook.operator.api.Service`."""
+        artifacts = self._prover.exit_artifacts
+        return artifacts.zkey if kind == "zkey" else artifacts.wasm
+
+    def get_first_unserved(self) -> int:
+        """See `proofbook.operator.api.Service`."""
+        in_flight = self.engine.settlement.in_flight
+        return in_flight[0].plan.first_request if in_flight else self.engine.settlement.next_request
+
+
+# --- running
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to an address; OSError says what is wrong with it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener
+
+
+async def serve(
+    directory: Path, on_ready: Callable[[str], None] = lambda url: None, progress: Progress = silent
+) -> None:
+    """Run an operator until SIGINT or SIGTERM, and close it cleanly.
+
+    Parameters
+    ----------
+    directory : Path
+        The operator's directory.
+    on_ready : callable
+        Called with the API's URL once it listens; it stands in the directory's ``operator.url`` as well.
+    progress : Progress
+        Told how far missing circuits and keys are.
+
+    Raises
+    ------
+    ProofbookError
+        As `Operator`.
+    OSError
+        When the address can't be listened on.
+    """
+    operator = Operator(directory, progress=progress)
+    try:
+        listener = bind(operator.settings.host, operator.settings.port)
+        host, port = listener.getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        await operator.start()
+        config = uvicorn.Config(create_app(operator), log_config=None, access_log=False, timeout_graceful_shutdown=10)
+        server = uvicorn.Server(config)
+        (directory / URL_FILE).write_text(url + "\n", encoding="utf-8")
+        log.info("operator of %s on chain %d at %s", operator.settings.contract, operator.chain_id, url)
+        on_ready(url)
+        await server.serve(sockets=[listener])
+    finally:
+        (directory / URL_FILE).unlink(missing_ok=True)
+        await operator.close()
+
+
+def run(directory: Path, on_ready: Callable[[str], None] = lambda url: None, progress: Progress = silent) -> None:
+    """Run an operator on a loop of its own; see `serve`."""
+    asyncio.run(serve(directory, on_ready, progress))
