@@ -11,6 +11,7 @@ from eth_typing import BlockIdentifier, ChecksumAddress
 from web3 import Web3
 from web3.contract import Contract
 from web3.exceptions import BadFunctionCallOutput, ContractLogicError
+from web3.logs import DISCARD
 from web3.types import TxReceipt
 
 from proofbook.chain.compile import contract_artifact
@@ -301,7 +302,7 @@ class Exchange:
             Gwei to send above the fee of now, which rises with the queue; what is not used becomes a claim.
         """
         receipt = self.send("open", pub_x, pub_y, value=self._fee(RequestKind.OPEN, surplus))
-        events = self.contract.events.RequestQueued().process_receipt(receipt)
+        events = self.contract.events.RequestQueued().process_receipt(receipt, DISCARD)
         return int(events[0]["args"]["account"]), receipt
 
     def deposit(self, index: int, token: int, amount: int, surplus: int = 0) -> TxReceipt:
@@ -350,7 +351,7 @@ class Exchange:
     def add_token(self, address: str, quantum: int) -> tuple[int, TxReceipt]:
         """Append a token and return its id."""
         receipt = self.send("addToken", Web3.to_checksum_address(address), quantum)
-        return int(self.contract.events.TokenAdded().process_receipt(receipt)[0]["args"]["id"]), receipt
+        return int(self.contract.events.TokenAdded().process_receipt(receipt, DISCARD)[0]["args"]["id"]), receipt
 
     def rotate_operator(self, to: str) -> TxReceipt:
         """Hand the operator's role over."""

@@ -13,7 +13,6 @@ import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,9 +87,9 @@ def contract_artifact(name: str) -> Artifact:
     CompileError
         If the sources don't compile or there is no such contract.
     """
-    sources = _read_sources()
+    sources = _closure(_unit_of(name))
     source_hash = _hash_sources(sources)
-    compiled = _compiled(source_hash)
+    compiled = _compiled(source_hash, sources)
     if name not in compiled:
         raise CompileError(f"no contract named {name}", "the contracts are: " + ", ".join(sorted(compiled)))
     c = compiled[name]
@@ -104,42 +103,67 @@ def contract_artifact(name: str) -> Artifact:
     )
 
 
-@cache
-def _compiled(source_hash: str) -> dict[str, dict[str, Any]]:
-    cached = root() / "build" / "contracts" / f"{source_hash}.json"
-    if cached.is_file():
-        try:
-            found: dict[str, dict[str, Any]] = json.loads(cached.read_text())
-            return found
-        except ValueError:
-            pass  # a torn file is compiled again and replaced
-    result = _contracts_of(_run_solc(_read_sources()))
-    cached.parent.mkdir(parents=True, exist_ok=True)
+_memory: dict[str, dict[str, dict[str, Any]]] = {}
+
+
+def _compiled(source_hash: str, sources: dict[str, str]) -> dict[str, dict[str, Any]]:
+    if source_hash not in _memory:
+        _memory[source_hash] = _from_cache(source_hash) or _build(source_hash, sources)
+    return _memory[source_hash]
+
+
+def _cached_file(source_hash: str) -> Path:
+    return root() / "build" / "contracts" / f"{source_hash}.json"
+
+
+def _from_cache(source_hash: str) -> dict[str, dict[str, Any]] | None:
+    try:
+        found: dict[str, dict[str, Any]] = json.loads(_cached_file(source_hash).read_text())
+        return found
+    except (FileNotFoundError, ValueError):
+        return None  # a torn file is compiled again and replaced
+
+
+def _build(source_hash: str, sources: dict[str, str]) -> dict[str, dict[str, Any]]:
+    result = _contracts_of(_run_solc(sources))
+    target = _cached_file(source_hash)
+    target.parent.mkdir(parents=True, exist_ok=True)
     # Written aside and renamed, so that two processes at once never see half a file.
-    handle, temporary = tempfile.mkstemp(dir=cached.parent)
+    handle, temporary = tempfile.mkstemp(dir=target.parent)
     with os.fdopen(handle, "w") as file:
         json.dump(result, file)
-    os.replace(temporary, cached)
+    os.replace(temporary, target)
     return result
 
 
-def _read_sources() -> dict[str, str]:
-    """Return every source unit by its import name: ours, and what they import."""
+def _read(unit: str) -> str:
+    path = root() / "node_modules" / unit if unit.startswith("@") else root() / "contracts" / unit
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        raise CompileError(f"source {unit} is missing", "run make setup") from None
+
+
+def _unit_of(name: str) -> str:
+    """Return the source unit that declares a contract; ours first, so that test sources never change its hash."""
+    declares = re.compile(rf"^(?:abstract contract|contract|interface|library) {re.escape(name)}\b", re.MULTILINE)
     base = root() / "contracts"
-    todo = sorted(
-        p.relative_to(base).as_posix() for folder in ("src", "test-src") for p in (base / folder).glob("*.sol")
-    )
+    for folder in ("src", "test-src"):
+        for path in sorted((base / folder).glob("*.sol")):
+            if declares.search(path.read_text()):
+                return path.relative_to(base).as_posix()
+    raise CompileError(f"no contract named {name}")
+
+
+def _closure(unit: str) -> dict[str, str]:
+    """Return a source unit and all it imports, by import name."""
+    todo = [unit]
     sources: dict[str, str] = {}
     while todo:
         unit = todo.pop()
-        if unit in sources:
-            continue
-        path = root() / "node_modules" / unit if unit.startswith("@") else base / unit
-        try:
-            sources[unit] = path.read_text()
-        except FileNotFoundError:
-            raise CompileError(f"source {unit} is missing", "run make setup") from None
-        todo += [_resolve(unit, target) for target in _IMPORT.findall(sources[unit])]
+        if unit not in sources:
+            sources[unit] = _read(unit)
+            todo += [_resolve(unit, target) for target in _IMPORT.findall(sources[unit])]
     return dict(sorted(sources.items()))
 
 

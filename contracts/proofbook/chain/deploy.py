@@ -91,34 +91,27 @@ class DeployConfig:
     fee_cap: int = 1_000_000_000
     exit_fee_cap: int = 1_000_000
 
-    def argument(self) -> dict[str, Any]:
-        """Return the constructor's argument."""
-        return {
-            "accountDepth": self.preset.account_depth,
-            "orderDepth": self.preset.order_depth,
-            "feeOwner": Web3.to_checksum_address(self.fee_owner),
-            "feePubX": self.fee_key[0],
-            "feePubY": self.fee_key[1],
-            "operator": Web3.to_checksum_address(self.operator),
-            "owner": Web3.to_checksum_address(self.owner),
-            "requestWindow": self.request_window,
-            "requestSpacing": self.request_spacing,
-            "maxLag": self.max_lag,
-            "baseFee": self.base_fee,
-            "feeStep": self.fee_step,
-            "feeCap": self.fee_cap,
-            "exitFeeCap": self.exit_fee_cap,
-            "sizes": [
-                {
-                    "size": {"requests": s.requests, "actions": s.actions, "accounts": s.accounts, "fees": s.fees},
-                    "verifyingKey": key,
-                }
-                for s, key in self.sizes
-            ],
-            "exitKey": self.exit_key,
-            "exitZkeyHash": self.exit_zkey_hash,
-            "exitWasmHash": self.exit_wasm_hash,
-        }
+    def argument(self) -> tuple[Any, ...]:
+        """Return the constructor's argument, in the order of ``IProofbook.Config``."""
+        return (
+            self.preset.account_depth,
+            self.preset.order_depth,
+            Web3.to_checksum_address(self.fee_owner),
+            *self.fee_key,
+            Web3.to_checksum_address(self.operator),
+            Web3.to_checksum_address(self.owner),
+            self.request_window,
+            self.request_spacing,
+            self.max_lag,
+            self.base_fee,
+            self.fee_step,
+            self.fee_cap,
+            self.exit_fee_cap,
+            [((s.requests, s.actions, s.accounts, s.fees), key) for s, key in self.sizes],
+            self.exit_key,
+            self.exit_zkey_hash,
+            self.exit_wasm_hash,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,10 @@ def decode_revert(abi: Sequence[Any], error: ContractLogicError) -> ContractReve
         entry = _error_entry(abi, raw[:4])
         if entry is not None:
             values = Web3().codec.decode([i["type"] for i in entry["inputs"]], raw[4:])
-            named = {i["name"]: v for i, v in zip(entry["inputs"], values, strict=True)}
+            named = {
+                i["name"]: Web3.to_checksum_address(v) if i["type"] == "address" else v
+                for i, v in zip(entry["inputs"], values, strict=True)
+            }
             return ContractRevert(entry["name"], named, HINTS.get(entry["name"], ""))
     return ContractRevert("Unnamed", {"message": str(error)[:500]})
 
