@@ -6,7 +6,7 @@ import json
 import pytest
 
 from proofbook.prover import artifacts as art
-from proofbook.prover.errors import ArtifactError, SetupError
+from proofbook.prover.errors import ArtifactError, CircuitError, SetupError
 from proofbook.prover.process import link_or_copy, locked, new_directory
 from proofbook.prover.setup import setup_development
 
@@ -118,6 +118,16 @@ def test_keys_of_another_circuit_are_refused(workspace):
     with pytest.raises(ArtifactError) as caught:
         art.load("tiny", workspace)
     assert caught.value.code == "artifact/mismatch"
+
+
+def test_several_are_built_side_by_side_and_once_each(workspace):
+    calls: list[str] = []
+    names = ["tiny", "large", "tiny"]
+    made = art.build_all(names, lambda stage, share: calls.append(stage), workspace)
+    assert [artifacts.name for artifacts in made] == names and made[0] == made[2]
+    assert calls.count("tiny: compiling") == 1 and calls.count("tiny: exporting the verifying key") == 1
+    with pytest.raises(CircuitError, match="huge"):
+        art.build_all(["tiny", "huge"], workspace=workspace)
 
 
 def test_a_failed_setup_leaves_no_directory(workspace, monkeypatch):

@@ -58,9 +58,9 @@ def trade(state):
         )
         row = ActionRow(int(ActionType.ORDER), owner, 16 + owner, ETH, USD, int(side), 10, 30, fee)
         both.append((row, signed))
-    rows, signed = zip(*both, strict=True)
+    rows, actions = [row for row, _ in both], [signed for _, signed in both]
     requests = [Request(int(RequestKind.DEPOSIT), 1, token=USD, amount=9)]
-    return build(state, header, requests, rows, [FeeRow(USD, 1)], signed, SIZES["minimal"][0])[0], signed
+    return build(state, header, requests, rows, [FeeRow(USD, 1)], actions, SIZES["minimal"][0])[0], actions
 
 
 @pytest.fixture(scope="module")
