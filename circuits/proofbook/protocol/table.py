@@ -1,7 +1,7 @@
 """The one table: every width, depth, code and word layout of the protocol.
 
-Circom and Solidity constants are generated from this module (`proofbook.protocol.generate`); `make lint` fails when they
-are stale.
+Circom and Solidity constants are generated from this module (`proofbook.protocol.generate`); `make lint` fails when
+they are stale.
 The layouts are those of docs/spec.md. A layout is a tuple of (field, bits), least significant field first.
 """
 
