@@ -179,12 +179,7 @@ class Size:
     @property
     def words(self) -> int:
         """Number of words of D."""
-        return (
-            HEADER_WORDS
-            + REQUEST_WORDS * self.requests
-            + ACTION_WORDS * self.actions
-            + FEE_WORDS * self.fees
-        )
+        return HEADER_WORDS + REQUEST_WORDS * self.requests + ACTION_WORDS * self.actions + FEE_WORDS * self.fees
 
 
 MINIMAL: Final = Preset("minimal", account_depth=2, order_depth=2)
