@@ -9,8 +9,10 @@ import pytest
 from proofbook.prover import compile as compiling
 from proofbook.prover.compile import compile_circuit, find_compiler, main_source, reachable_sources
 from proofbook.prover.errors import ArtifactError, CircuitError
+from proofbook.prover.process import run
 from proofbook.prover.r1cs import read_r1cs
 from proofbook.prover.registry import Circuit, get_circuit, load_circuits
+from proofbook.prover.workspace import node
 
 
 def _stages(calls):
@@ -193,3 +195,62 @@ def test_a_cut_r1cs_is_refused(tiny, tmp_path, cut):
     with pytest.raises(ArtifactError) as caught:
         read_r1cs(broken)
     assert caught.value.code == "artifact/r1cs"
+
+
+def _signed_leb(value):
+    out = bytearray()
+    while True:
+        byte, value = value & 0x7F, value >> 7
+        if value == (-1 if byte & 0x40 else 0):
+            return bytes(out) + bytes([byte])
+        out.append(byte | 0x80)
+
+
+def _unsigned_leb(value):
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _wasm_that_writes_from(address):
+    """A WASI program with 3 GiB and one page of memory that prints "high" from buffers at `address`."""
+
+    def section(number, body):
+        return bytes([number]) + _unsigned_leb(len(body)) + body
+
+    def name(text):
+        return bytes([len(text)]) + text.encode()
+
+    def const(value):
+        return b"\x41" + _signed_leb(value - (1 << 32) if value >= 1 << 31 else value)
+
+    def store(at, value):
+        return const(at) + const(value) + b"\x36\x02\x00"
+
+    code = b"\x00" + store(address, address + 16) + store(address + 4, 4)
+    code += store(address + 16, int.from_bytes(b"high", "little"))
+    code += const(1) + const(address) + const(1) + const(address + 32) + b"\x10\x00\x1a\x0b"
+    types = b"\x02\x60\x04\x7f\x7f\x7f\x7f\x01\x7f\x60\x00\x00"
+    imports = b"\x01" + name("wasi_snapshot_preview1") + name("fd_write") + b"\x00\x00"
+    exports = b"\x02" + name("memory") + b"\x02\x00" + name("_start") + b"\x00\x01"
+    return b"".join(
+        (
+            b"\0asm\x01\0\0\0",
+            section(1, types),
+            section(2, imports),
+            section(3, b"\x01\x01"),
+            section(5, b"\x01\x00" + _unsigned_leb(3 * 16384 + 1)),
+            section(7, exports),
+            section(10, b"\x01" + _unsigned_leb(len(code)) + code),
+        )
+    )
+
+
+@pytest.mark.parametrize("address", [1 << 16, (1 << 31) - 16, 3 << 30])
+def test_circoms_runner_takes_pointers_above_2_gib(workspace, tmp_path, address):
+    program = tmp_path / "high.wasm"
+    program.write_bytes(_wasm_that_writes_from(address))
+    done = run([node(), workspace.script("circom.mjs"), program], timeout=60)
+    assert (done.code, done.output) == (0, "high")
