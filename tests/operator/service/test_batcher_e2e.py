@@ -1,0 +1,99 @@
+"""From a deposit to a payment on L1 with real proofs, killed at every stage of a batch's life."""
+
+from __future__ import annotations
+
+import pytest
+
+from proofbook.protocol.table import ETH_TOKEN
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("live")]
+
+COIN = 2
+STAGES = ("sealed", "built", "witnessed", "proven", "signed", "sent", "mined", "confirmed", "settled")
+
+
+class Deaths:
+    """Kills the operator once at each stage, in order."""
+
+    def __init__(self, crash, stages):
+        self.crash, self.left = crash, list(stages)
+
+    def __call__(self, stage):
+        if self.left and stage == self.left[0]:
+            self.left.pop(0)
+            raise self.crash(stage)
+
+
+def orders_and_withdrawal(live):
+    async def work(session):
+        await session.post("/v1/orders", live.order(1, "sell", 1000, 100, 1), 201)
+        bought = await session.post("/v1/orders", live.order(2, "buy", 1100, 60, 1), 201)
+        assert bought["order"]["status"] == "filled" and bought["trades"][0]["price"] == "1000"
+        await session.post("/v1/withdrawals", live.withdrawal(1, ETH_TOKEN, 5_000, 2), 201)
+        return await session.post("/v1/batches", None, 200)
+
+    return work
+
+
+def final_state(live):
+    """What is to be the same however often the operator was killed."""
+    exchange = live.by("alice")
+    operator = live.people["operator"].address
+    return {
+        "root": exchange.state_root(),
+        "batches": exchange.batch_number(),
+        "queue": exchange.queue(),
+        "transactions": live.w3.eth.get_transaction_count(operator),
+        "claim": exchange.claim_of(live.people["alice"].address, ETH_TOKEN),
+        "tokens": [(t.id, t.outstanding, t.claims) for t in exchange.tokens()],
+    }
+
+
+async def balances(session):
+    found = {}
+    for account in (0, 1, 2):
+        told = await session.get(f"/v1/accounts/{account}")
+        assert told["pending_requests"] == []
+        found[account] = {b["symbol"]: (b["available"], b["reserved"]) for b in told["balances"]}
+    batches = (await session.get("/v1/batches"))["batches"]
+    assert [b["state"] for b in batches] == ["confirmed"] * len(batches)
+    return found, session.operator.batcher.state.root
+
+
+def test_a_batch_survives_a_kill_at_every_stage(populated, session, tmp_path, crash):
+    live = populated
+    snapshot = live.anvil.snapshot()
+    calm = live.directory(tmp_path / "calm")
+    flushed = session(calm, orders_and_withdrawal(live))
+    assert [b["number"] for b in flushed["batches"]] == [1, 2]
+    assert sum(b["requests"] for b in flushed["batches"]) == 5
+    assert sum(b["orders"] for b in flushed["batches"]) == 2
+    assert all(b["gas"] > 200_000 and b["prove_s"] > 0 and b["data_bytes"] > 500 for b in flushed["batches"])
+    expected, told = final_state(live), session(calm, balances)
+    # Alice sold 600 coins for 60,000 less 10 bps; bob paid 25 bps on top; both fees are account 0's.
+    assert told[0] == {
+        0: {"ETH": ("210", "0")},
+        1: {"ETH": ("54940", "0"), "COIN": ("9000", "400")},
+        2: {"ETH": ("939850", "0"), "COIN": ("600", "0")},
+    }
+    assert expected["claim"] == 5_000 and expected["root"] == told[1]
+
+    live.anvil.revert(snapshot)
+    deaths = Deaths(crash, STAGES)
+    hunted = live.directory(tmp_path / "hunted")
+    started = False
+
+    async def go_on(running):
+        nonlocal started
+        if not started:
+            started = True
+            await orders_and_withdrawal(live)(running)
+        await running.post("/v1/batches", None, 200)
+
+    for stage in STAGES:
+        with pytest.raises(crash, match=stage):
+            session(hunted, go_on, crash_at=deaths)
+    session(hunted, go_on, crash_at=deaths)
+    assert deaths.left == []
+    assert final_state(live) == expected
+    assert session(hunted, balances) == told
