@@ -16,10 +16,10 @@ from typing import Annotated, Any, Protocol
 
 import msgspec
 from litestar import Litestar, Request, Response, get, post
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import OpenAPIConfig
-from litestar.params import Dependency, Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter, SkipValidation
 from litestar.response import File
 
 from proofbook.operator import api_models as m
@@ -108,7 +108,7 @@ class Service(Protocol):
         """Settle everything pending; return the numbers of the batches, none if it was only begun."""
 
 
-Op = Annotated[Service, Dependency(skip_validation=True)]
+Op = NamedDependency[SkipValidation[Service]]
 
 
 class _OrdersIn(msgspec.Struct, forbid_unknown_fields=True):
@@ -135,14 +135,14 @@ async def _place(op: Service, body: m.OrderIn) -> m.OrderResult:
 
 
 @post("/v1/orders", summary="Place one signed order")
-async def post_order(data: m.OrderIn, op: Op) -> m.OrderResult:
+async def post_order(data: JSONBody[m.OrderIn], op: Op) -> m.OrderResult:
     """Place one signed order."""
     _check_working(op)
     return await _place(op, data)
 
 
 @post("/v1/orders/batch", status_code=200, summary="Place up to 100 signed orders")
-async def post_orders(data: _OrdersIn, op: Op) -> m.OrderBatchOut:
+async def post_orders(data: JSONBody[_OrdersIn], op: Op) -> m.OrderBatchOut:
     """Place up to 100 signed orders, each judged alone, in their order."""
     _check_working(op)
     if len(data.orders) > m.MAX_BATCH_ORDERS:
@@ -165,7 +165,7 @@ async def _place_alone(op: Service, item: Any) -> m.OrderBatchItem:
 
 
 @post("/v1/cancels", summary="Cancel an order")
-async def post_cancel(data: m.CancelIn, op: Op) -> m.CancelResult:
+async def post_cancel(data: JSONBody[m.CancelIn], op: Op) -> m.CancelResult:
     """Cancel an order: at once and unproven, or with ``hard`` as a proven action."""
     _check_working(op)
     signed = parse_cancel(data, op.domain)
@@ -175,14 +175,14 @@ async def post_cancel(data: m.CancelIn, op: Op) -> m.CancelResult:
 
 
 @post("/v1/withdrawals", summary="Withdraw to a claim on L1")
-async def post_withdrawal(data: m.WithdrawIn, op: Op) -> m.ActionResult:
+async def post_withdrawal(data: JSONBody[m.WithdrawIn], op: Op) -> m.ActionResult:
     """Withdraw to a claim of the account's owner on L1."""
     _check_working(op)
     return action_result(await op.submit(c.Withdraw(parse_withdraw(data, op.domain))))
 
 
 @post("/v1/transfers", summary="Transfer to another account")
-async def post_transfer(data: m.TransferIn, op: Op) -> m.ActionResult:
+async def post_transfer(data: JSONBody[m.TransferIn], op: Op) -> m.ActionResult:
     """Transfer to another account, which must hold the token already."""
     _check_working(op)
     return action_result(await op.submit(c.Transfer(parse_transfer(data, op.domain))))
@@ -221,14 +221,18 @@ def _find_market(op: Service, symbol: str) -> Market:
 
 
 @get("/v1/markets/{symbol:str}/book", summary="The best levels of a book")
-async def get_book(symbol: str, op: Op, depth: Annotated[int, Parameter(ge=1, le=200)] = 20) -> m.BookOut:
+async def get_book(
+    symbol: FromPath[str], op: Op, depth: Annotated[int, QueryParameter(ge=1, le=200)] = 20
+) -> m.BookOut:
     """Return the best levels of both sides."""
     market = _find_market(op, symbol)
     return format_book(market.symbol, op.engine.get_depth(market.symbol, depth))
 
 
 @get("/v1/trades", summary="A market's newest trades")
-async def get_trades(market: str, op: Op, limit: Annotated[int, Parameter(ge=1, le=500)] = 100) -> m.TradeList:
+async def get_trades(
+    market: FromQuery[str], op: Op, limit: Annotated[int, QueryParameter(ge=1, le=500)] = 100
+) -> m.TradeList:
     """Return a market's newest trades, newest first."""
     found = _find_market(op, market)
     return m.TradeList([format_trade(trade) for trade in op.views.get_trades(found.symbol, limit)])
@@ -240,13 +244,13 @@ def _account_out(op: Service, index: int) -> m.AccountOut:
 
 
 @get("/v1/accounts/{index:str}", summary="An account's balances, orders and requests")
-async def get_account(index: str, op: Op) -> m.AccountOut:
+async def get_account(index: FromPath[str], op: Op) -> m.AccountOut:
     """Return an open account."""
     return _account_out(op, parse_number("index", index, ACCOUNT_BITS))
 
 
 @get("/v1/accounts", summary="An owner's accounts")
-async def get_accounts(owner: str, op: Op) -> m.AccountList:
+async def get_accounts(owner: FromQuery[str], op: Op) -> m.AccountList:
     """Return the open accounts of an L1 address, at most 100."""
     wanted = parse_address(owner)
     mine = [index for index, state in op.engine.registry.accounts.items() if state.owner == wanted]
@@ -254,7 +258,7 @@ async def get_accounts(owner: str, op: Op) -> m.AccountList:
 
 
 @get("/v1/orders/{account:str}/{id_:str}", summary="An order")
-async def get_order(account: str, id_: str, op: Op) -> m.OrderOut:
+async def get_order(account: FromPath[str], id_: FromPath[str], op: Op) -> m.OrderOut:
     """Return an order, open or done."""
     key = parse_number("account", account, ACCOUNT_BITS), parse_number("id", id_, ID_BITS)
     order = require_order(op.views, *key)
@@ -262,13 +266,13 @@ async def get_order(account: str, id_: str, op: Op) -> m.OrderOut:
 
 
 @get("/v1/batches", summary="Batches, newest first")
-async def get_batches(op: Op, limit: Annotated[int, Parameter(ge=1, le=500)] = 50) -> m.BatchList:
+async def get_batches(op: Op, limit: Annotated[int, QueryParameter(ge=1, le=500)] = 50) -> m.BatchList:
     """Return the newest batches."""
     return m.BatchList(op.get_batches(limit))
 
 
 @get("/v1/batches/{number:str}", summary="A batch")
-async def get_batch(number: str, op: Op) -> m.BatchOut:
+async def get_batch(number: FromPath[str], op: Op) -> m.BatchOut:
     """Return a batch."""
     # SQLite's integers have 63 bits; there will be no such batch.
     found = op.get_batch(parse_number("number", number, 62))
@@ -278,7 +282,7 @@ async def get_batch(number: str, op: Op) -> m.BatchOut:
 
 
 @get("/v1/artifacts/exit/{kind:str}", summary="The exit circuit's files, to be stored with the trader (M25)")
-async def get_exit_artifact(kind: str, op: Op) -> File:
+async def get_exit_artifact(kind: FromPath[str], op: Op) -> File:
     """Return the exit circuit's proving key (``zkey``) or witness program (``wasm``)."""
     if kind not in ("zkey", "wasm"):
         raise ApiError(404, "not_found", "there are zkey and wasm")
@@ -302,7 +306,7 @@ def _is_operator(request: Request[Any, Any, Any], op: Service) -> bool:
 
 
 @post("/v1/batches", status_code=200, summary="Settle everything pending")
-async def post_batches(request: Request[Any, Any, Any], op: Op, wait: bool = True) -> Response[m.FlushOut]:
+async def post_batches(request: Request[Any, Any, Any], op: Op, wait: FromQuery[bool] = True) -> Response[m.FlushOut]:
     """Settle everything that is pending now; for the operator only."""
     if not _is_operator(request, op):
         raise ApiError(403, "not_operator", "only the operator may flush")

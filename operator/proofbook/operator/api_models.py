@@ -15,7 +15,7 @@ POST   /v1/transfers             `TransferIn`          201 `ActionResult`
 GET    /v1/info                                        200 `Info`
 GET    /v1/health                                      200 `Health` (503 when an error has stopped the operator)
 GET    /v1/markets                                     200 `MarketList`
-GET    /v1/markets/{sym}/book    ?depth=20 (1..200)    200 `BookOut`; a symbol's ``/`` is written ``-`` or ``%2F``
+GET    /v1/markets/{sym}/book    ?depth=20 (1..200)    200 `BookOut`; a symbol's ``/`` is written ``-``
 GET    /v1/trades                ?market=S&limit=100   200 `TradeList`, newest first (limit 1..500)
 GET    /v1/accounts              ?owner=0x...          200 `AccountList`
 GET    /v1/accounts/{index}                            200 `AccountOut`

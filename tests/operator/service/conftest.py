@@ -195,7 +195,8 @@ async def run_session(
     """Start an operator, do some work with it, and close it; a `Crash` leaves it as a kill would."""
     settings = replace(load_settings(directory), **changes)
     operator = Operator(directory, settings, crash_at)
-    transport = httpx.ASGITransport(create_app(operator), client=(host, 4000))
+    app: Any = create_app(operator)
+    transport = httpx.ASGITransport(app, client=(host, 4000))
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://operator") as client:
             await operator.start(background=False)
