@@ -7,9 +7,10 @@ real pairing, for whatever the contract's own rules are to be tried on, without 
 import itertools
 import random
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from py_ecc.optimized_bn128 import G1, G2, multiply, normalize
+from py_ecc.optimized_bn128 import G1, G2, multiply, normalize  # type: ignore[attr-defined]
 from web3 import Web3
 
 from proofbook.chain.anvil import Anvil
@@ -72,7 +73,16 @@ def words_bytes(words) -> bytes:
 
 
 class World:
-    """One deployed exchange and everybody around it."""
+    """One deployed exchange and everybody around it; people by name are addresses that the node has keys of."""
+
+    deployer: str
+    operator: str
+    owner: str
+    fee_owner: str
+    alice: str
+    bob: str
+    carol: str
+    mallory: str
 
     def __init__(self, anvil: Anvil, batch: list[Trapdoor], exit_key: Trapdoor) -> None:
         self.anvil, self.w3 = anvil, anvil.w3
@@ -91,7 +101,7 @@ class World:
         GAS["deploy"] = self.deployment.gas
 
     def config(self, **changes) -> DeployConfig:
-        fields = {
+        fields: dict[str, Any] = {
             "preset": MINIMAL,
             "sizes": [(s, k.key()) for s, k in zip(self.sizes, self.batch_keys, strict=True)],
             "exit_key": self.exit_key.key(),

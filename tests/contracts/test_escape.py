@@ -1,6 +1,7 @@
 """freeze, exit and reclaim: what each refuses, and the rules M24 and M25."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -185,7 +186,7 @@ def test_reclaim_reverts_RequestMismatch(world, holder, reverts):
 def test_constructor_reverts_InvalidConfig(world, tools, reverts):
     size, key = world.config().sizes[0]
     zero = "0x" + "00" * 20
-    wrong = {
+    wrong: dict[str, dict[str, Any]] = {
         "requestWindow": {"request_window": 0},
         "requestSpacing": {"request_spacing": 0},
         "feeCap": {"fee_cap": 999},

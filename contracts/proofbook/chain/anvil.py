@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
+import os
 import platform
+import re
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,7 +23,8 @@ from proofbook.chain.paths import root
 MNEMONIC: Final = "test test test test test test test test test test test junk"
 """Anvil's own development phrase: its accounts are public knowledge, never use them for money."""
 _START_SECONDS: Final = 20.0
-_ATTEMPTS: Final = 5
+_MAX_LOG: Final = 1 << 20
+_LISTENING: Final = re.compile(r"Listening on (127\.0\.0\.1:\d+)\s")
 _MACHINES: Final = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -89,33 +90,31 @@ class Anvil:
         AnvilError
             If it does not.
         """
-        for attempt in range(_ATTEMPTS):
-            port = self.options.port or _free_port()
-            try:
-                self._launch(port)
-                return
-            except AnvilError:
-                self.stop()
-                # Another process may have taken a picked port meanwhile; one that was asked for is not ours to change.
-                if self.options.port or attempt == _ATTEMPTS - 1:
-                    raise
-
-    def _launch(self, port: int) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
         self._process = subprocess.Popen(
-            [str(anvil_binary()), *_arguments(self.options, port)], stdout=self._log, stderr=self._log
+            [str(anvil_binary()), *_arguments(self.options)], stdout=self._log, stderr=subprocess.STDOUT
         )
-        self.url = f"http://127.0.0.1:{port}"
-        self.w3 = Web3(HTTPProvider(self.url, request_kwargs={"timeout": 60}))
+        try:
+            self.url = f"http://{self._wait_for_address()}"
+            self.w3 = Web3(HTTPProvider(self.url, request_kwargs={"timeout": 60}))
+            self.rpc("anvil_setLoggingEnabled", False)  # or the log would grow with every request
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_for_address(self) -> str:
+        """Return host and port, once the process says that it listens: only it knows which port it got."""
+        assert self._process is not None and self._log is not None
         until = time.monotonic() + _START_SECONDS
-        while time.monotonic() < until:
-            if self._process.poll() is not None:
-                break
-            if self.w3.is_connected():
-                return
+        while True:
+            ended = self._process.poll() is not None or time.monotonic() > until
+            said = os.pread(self._log.fileno(), _MAX_LOG, 0).decode(errors="replace")
+            found = _LISTENING.search(said)
+            if found:
+                return found[1]
+            if ended:
+                raise AnvilError(f"anvil did not start: {said[-1000:]}", "is the port in use?")
             time.sleep(0.02)
-        self._log.seek(0)
-        raise AnvilError(f"anvil did not start: {self._log.read()[-1000:].decode(errors='replace')}")
 
     def stop(self) -> None:
         """Stop the process; does nothing when it is not running."""
@@ -200,8 +199,8 @@ def anvil_binary() -> Path:
     return path
 
 
-def _arguments(options: AnvilOptions, port: int) -> list[str]:
-    words = ["--silent", "--host", "127.0.0.1", "--port", str(port), "--chain-id", str(options.chain_id)]
+def _arguments(options: AnvilOptions) -> list[str]:
+    words = ["--host", "127.0.0.1", "--port", str(options.port), "--chain-id", str(options.chain_id)]
     words += ["--accounts", str(options.accounts), "--mnemonic", MNEMONIC]
     if options.block_time is not None:
         words += ["--block-time", str(options.block_time)]
@@ -210,9 +209,3 @@ def _arguments(options: AnvilOptions, port: int) -> list[str]:
     if options.timestamp is not None:
         words += ["--timestamp", str(options.timestamp)]
     return words
-
-
-def _free_port() -> int:
-    with contextlib.closing(socket.socket()) as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])

@@ -50,6 +50,7 @@ HINTS: Final[dict[str, str]] = {
     "TreeFull": "every account index of this deployment is taken",
     "UnknownAccount": "that account was never opened",
     "UnknownActionType": "action types are 1 to 4",
+    "UnknownFunction": "the address is a Proofbook contract, but it has no such function",
     "UnknownSize": "that size id is not one of the deployment's",
     "UnknownToken": "the owner has to add the token first",
     "ValueTooLow": "send at least the fee (requestFee) and, for ETH, the amount",

@@ -147,7 +147,8 @@ def next_step(what: Owned, now: int) -> Step:
     """Return what brings the owner's money out next; `now` is Unix time."""
     if what.exchange.frozen:
         return _step_frozen(what) or _step_claim(what) or Step("done")
-    if what.oldest is not None and now > what.oldest.deadline:
+    stuck = what.waiting or any(account.balances for account in what.accounts)
+    if stuck and what.oldest is not None and now > what.oldest.deadline:
         return Step("freeze", request=what.oldest.id)
     return _step_claim(what) or _step_request(what) or _step_wait(what)
 
