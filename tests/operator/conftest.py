@@ -244,47 +244,51 @@ class Exchange:
         account = a % accounts
         symbol = ("COIN/CASH", "COIN/CASH", "GEM/CASH", "GEM/COIN")[b % 4]
         if kind < 50:
+            account = account if a % 5 == 0 else 1 + a % 4
             flags = (0, 0, 0, 0, Flag.IOC, Flag.FOK, Flag.POST_ONLY, Flag.MARKET)[y % 8]
-            until = NOW + HOUR + (b * 37) % 1000
+            until = self.engine.now + MARGIN - 1 + (b * 37) % 4000
             price, lots = 95 + x % 11, 1 + y % 23
-            self.order(account, Side(b // 4 % 2), price, lots, flags, symbol, until=until)
+            self.order(account, Side(b // 4 % 2), price, lots, flags, symbol, until=until, fee_bps=333 + x % 50)
         elif kind < 58:
             self.cancel(account, max(1, self.ids[account] - x % 4), hard=kind < 53)
         elif kind < 64:
             amount = self.engine.get_balance(account, 1 + b % 3).available
-            self.withdraw(account, 1 + b % 3, max(1, amount + x % 2 if x % 3 == 0 else amount // (2 + x % 5)))
+            some = amount + x // 8 % 2 if x % 8 == 0 else amount // (2 + x % 5)  # sometimes all, or one too many
+            self.withdraw(account, 1 + b % 3, max(1, some))
         elif kind < 68:
-            self.transfer(account, 1 + b % 3, 1 + x % 500, y % accounts)
-        elif kind < 75:
-            self.see(Request(RequestKind.DEPOSIT, account, token=1 + b % 22, amount=1 + x * 97 % 5000))
-        elif kind < 85:
+            amount = self.engine.get_balance(account, 1 + b % 3).available
+            self.transfer(account, 1 + b % 3, max(1, amount if x % 16 == 0 else x % 500), y % accounts)
+        elif kind < 74:
+            self.see(
+                Request(RequestKind.DEPOSIT, account, token=1 + b % 4 + b // 4 % 2 * (9 + x % 9), amount=1 + 50 * x)
+            )
+        elif kind < 86:
             self._play_request(kind, account, b)
-        elif kind < 88:
-            self.do(c.Tick(self.engine.now + x % 90))
-        elif kind < 96:
+        elif kind < 89:
+            self.do(c.Tick(self.engine.now + x % 150))
+        elif kind < 93:
             self.seal()
-        elif kind < 99 and self.engine.settlement.in_flight:
-            self.confirm(self.engine.settlement.in_flight[0].plan.number)
-        elif self.engine.settlement.in_flight:
+        elif kind < 97:
+            if self.engine.settlement.in_flight:
+                self.confirm(self.engine.settlement.in_flight[0].plan.number)
+        elif self.engine.settlement.in_flight and kind < 99:
             number = self.engine.settlement.in_flight[-1].plan.number
-            self.do(c.BatchDropped(number, 0 if x % 2 else self.engine.now + HOUR + 500))
+            self.do(c.BatchDropped(number, 0 if x % 4 else self.engine.now + HOUR + 500))
 
     def _play_request(self, kind: int, account: int, b: int) -> None:
-        seen = self.engine.registry.seen
-        if kind < 82 and seen:
-            if b % 7 == 0:
-                self.do(c.RequestUnseen(seen[-1][0]))
-                return
-            _, request = seen[0]
-            self.do(c.RequestConfirmed(seen[0][0]))
-            if request.kind == RequestKind.KEY:
-                self.generation[request.account] += 1
-        elif kind == 82 and self.generation[account] < 6:
+        registry = self.engine.registry
+        if kind < 83:
+            if registry.seen and b % 9 == 0:
+                self.do(c.RequestUnseen(registry.seen[-1][0]))
+            elif registry.seen:
+                number, request = registry.seen[0]
+                self.do(c.RequestConfirmed(number))
+                self.generation[request.account] += request.kind == RequestKind.KEY
+        elif kind == 83 and self.generation[account] < 6:
             self.see(self.rekeying(account))
-        elif kind == 83:
+        elif kind == 84:
             self.see(Request(RequestKind.EXIT, account, token=1 + b % 3))
-        elif account + 1 < 12 and len(self.engine.registry.accounts) < 12:
-            fresh = len(self.engine.registry.accounts) + len(self.engine.registry.opening)
+        elif kind == 85 and (fresh := len(registry.accounts) + len(registry.opening)) < 7:
             self.see(self.opening(fresh))
 
     def fund(self, accounts: Sequence[int], tokens: Sequence[int] = (COIN, CASH, GEM), amount: int = 10**6) -> None:

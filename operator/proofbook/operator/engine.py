@@ -294,7 +294,9 @@ class Engine:
             self.ledger.credit(r.account, r.token, 0 if outcome else r.amount)
             self.trading.make_room(r.account)
         elif r.kind == RequestKind.EXIT:
-            outcome = self.ledger.get(r.account, r.token).total
+            balance = self.ledger.get(r.account, r.token)
+            must(not balance.reserved, "orders with a token that exits were removed when the exit was seen")
+            outcome = balance.available
             self.ledger.debit(r.account, r.token, outcome)
         self.settlement.log.append(RequestEntry(number, r, outcome))
         self._emit(
