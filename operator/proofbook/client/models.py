@@ -1,0 +1,142 @@
+"""What a trader has to know of an exchange, read from the operator's ``/v1/info``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from proofbook.client.errors import ApiMalformed, UnknownName
+from proofbook.protocol.errors import InvalidValue
+from proofbook.protocol.messages import domain_of
+from proofbook.protocol.table import ETH_TOKEN
+
+TokenId = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Bps = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+Symbol = Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A token.
+
+    Attributes
+    ----------
+    id : int
+        On the contract.
+    symbol : str
+        For people.
+    quantum : int
+        Smallest units (wei) a quantum, at least 1.
+    decimals : int
+        Smallest units a whole token, as a power of ten.
+    """
+
+    id: TokenId
+    symbol: Symbol
+    quantum: int
+    decimals: Annotated[int, msgspec.Meta(ge=0, le=36)] = 18
+
+
+class Market(msgspec.Struct, frozen=True):
+    """A market. A price is a whole number of quote quanta a lot, a size a whole number of lots of ``lot`` quanta."""
+
+    symbol: Symbol
+    base: TokenId
+    quote: TokenId
+    lot: int
+    maker_fee_bps: Bps
+    taker_fee_bps: Bps
+    max_lots: int
+    max_price: int
+
+
+class ExchangeInfo(msgspec.Struct, frozen=True):
+    """The operator's word about the exchange.
+
+    Attributes
+    ----------
+    chain_id, contract, domain
+        Which exchange; `check` holds the domain against the other two.
+    time : int
+        Unix seconds that orders are judged by.
+    margin_seconds : int
+        How long an order has to stay valid to be admitted.
+    slots : int
+        Order slots of an account.
+    """
+
+    chain_id: Annotated[int, msgspec.Meta(ge=0)]
+    contract: str
+    domain: int
+    preset: str
+    time: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+    fee_account: int
+    margin_seconds: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+    slots: Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+    batches: int
+    tokens: list[Token]
+    markets: list[Market]
+
+    def check(self) -> None:
+        """Check what would mislead a signature or a conversion.
+
+        Raises
+        ------
+        ApiMalformed
+            For a domain that is not chain and contract's, or amounts out of range.
+        """
+        try:
+            domain = domain_of(self.chain_id, self.contract)
+        except InvalidValue as error:
+            raise ApiMalformed(f"the operator names no contract: {error}", "check the API's address") from error
+        if self.domain != domain:
+            raise ApiMalformed("the operator's domain is not that of its chain and contract", "do not sign for it")
+        for token in self.tokens:
+            if not 1 <= token.quantum < 2**192:
+                raise ApiMalformed(f"token {token.symbol} has no quantum")
+        for market in self.markets:
+            if not all(1 <= value < 2**64 for value in (market.lot, market.max_lots, market.max_price)):
+                raise ApiMalformed(f"market {market.symbol} is out of range")
+
+    def token(self, name: str | int) -> Token:
+        """Return a token by symbol or id; see `find_token`."""
+        return find_token(self.tokens, name)
+
+    def market(self, symbol: str) -> Market:
+        """Return a market by its symbol; ``-`` may stand for ``/``, and case does not matter.
+
+        Raises
+        ------
+        UnknownName
+            If there is none.
+        """
+        wanted = symbol.casefold().replace("-", "/")
+        for market in self.markets:
+            if market.symbol == symbol or market.symbol.casefold().replace("-", "/") == wanted:
+                return market
+        known = ", ".join(market.symbol for market in self.markets[:20])
+        raise UnknownName(f"there is no market {symbol[:40]!r}", f"the markets are {known}")
+
+
+def find_token(tokens: list[Token], name: str | int) -> Token:
+    """Return a token by symbol (case does not matter), or by id, also written ``2`` or ``#2``.
+
+    Raises
+    ------
+    UnknownName
+        If none or several fit.
+    """
+    digits = str(name).removeprefix("#")
+    if digits.isascii() and digits.isdigit():
+        found = [token for token in tokens if token.id == int(digits[:6])]
+    else:
+        found = [token for token in tokens if token.symbol.casefold() == digits.casefold()]
+        # Anybody may call a token ETH; only one is.
+        found = [token for token in found if token.id == ETH_TOKEN] or found
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(f"#{token.id}" for token in found)
+        raise UnknownName(f"several tokens are called {digits[:40]}", f"name it by its id: {ids}")
+    known = ", ".join(f"{token.symbol} (#{token.id})" for token in tokens[:20])
+    raise UnknownName(f"there is no token {str(name)[:40]!r}", f"the tokens are {known}")
