@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from proofbook.protocol.babyjub import Point
+from proofbook.protocol.eddsa import derive_public
 from proofbook.protocol.messages import SignedAction
 from proofbook.protocol.state import State
 from proofbook.protocol.table import SIZES
-from proofbook.protocol.transition import apply
+from proofbook.protocol.transition import apply, build_page
 from proofbook.protocol.words import Page
 from proofbook.prover.calculator import shared_worker
 from proofbook.prover.compile import Compiled, compile_circuit
@@ -79,6 +81,10 @@ class Scene:
         state: State = self.world.state
         return state
 
+    def public(self, index: int, generation: int) -> Point:
+        """Return a key that the world can sign with."""
+        return derive_public(bytes([generation, index]) * 16)
+
     def page(self, requests: Sequence[Any] = (), acts: Sequence[Any] = (), fees: Sequence[Any] = ()) -> Any:
         """Return the inputs of an honest page as a `Lie` still to be told."""
         page = self.world.build(requests, acts, fees)
@@ -86,8 +92,6 @@ class Scene:
 
     def unsigned(self, requests: Sequence[Any] = (), acts: Sequence[Any] = (), fees: Sequence[Any] = ()) -> Any:
         """Return the inputs of a page that keeps all but what its signatures say."""
-        from proofbook.protocol.transition import build_page
-
         page = build_page(self.state, self.world.header(), requests, [row for row, _ in acts], fees)
         return self.told(page, [signed for _, signed in acts])
 

@@ -277,6 +277,15 @@ class Lie:
     def accepted(self) -> Any:
         return self.calculate(self.inputs)
 
+    def words(self) -> list[int]:
+        """Return D as the rows stand."""
+        return words(self.inputs)
+
+    def refused_at(self, line: str) -> None:
+        """Check that the circuit refuses, and that this line of ours does."""
+        refusal = self.refused()
+        assert refusal.line == line, refusal.text
+
     def refused(self) -> Refusal:
         """Return where the circuit refuses; fails if it doesn't."""
         try:
@@ -285,4 +294,3 @@ class Lie:
             assert error.code == "witness/unsatisfied", error
             return Refusal(str(error))
         raise AssertionError("the circuit accepts the lie")
-

@@ -46,9 +46,10 @@ def random_acts(world: Any, rng: random.Random, next_id: Any) -> tuple[list[Any]
     """Return up to four action rows that fit any state of accounts 1 and 2 with money, and their fees."""
     seller, buyer = rng.sample((1, 2), 2)
     base, quote, fee = rng.randint(1, 5), rng.randint(1, 9), rng.randint(0, 1)
-    limit = (base + rng.randint(0, 3), quote)
+    size = base + rng.randint(0, 3)
+    limit = (size, quote * size // base)
     trade = [
-        world.order(seller, next_id(), Side.SELL, (base, quote, fee), limit=(limit[0], max(1, quote * limit[0] // base))),
+        world.order(seller, next_id(), Side.SELL, (base, quote, fee), limit=limit),
         world.order(buyer, next_id(), Side.BUY, (base, quote, 0), limit=(base, quote + rng.randint(0, 4))),
     ]
     single = [
