@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, ParamSpec, TypeVar
+from typing import Any, ClassVar, Final, NoReturn, ParamSpec, TypeVar
 
 from eth_account.signers.local import LocalAccount
 from hexbytes import HexBytes
@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 class RpcUnavailable(OperatorError):
     """The node did not answer, or not sensibly, however often it was asked (code ``rpc_unavailable``)."""
 
-    code = "rpc_unavailable"
+    code: ClassVar[str] = "rpc_unavailable"
 
 
 @dataclass(frozen=True, slots=True)

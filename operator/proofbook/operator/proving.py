@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from proofbook.chain.client import Exchange, ExchangeConfig
 from proofbook.chain.deploy import BATCH_INPUTS, EXIT_INPUTS
@@ -29,7 +30,7 @@ from proofbook.prover.workspace import Progress, Workspace, default_workspace, s
 class KeysMismatch(OperatorError):
     """The keys here are not the contract's: nothing proven here would be accepted (code ``keys``)."""
 
-    code = "keys"
+    code: ClassVar[str] = "keys"
 
 
 @dataclass(frozen=True, slots=True)

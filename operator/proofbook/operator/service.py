@@ -8,10 +8,13 @@ and store, so that a kill at any moment is a stop like any other.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -377,6 +380,25 @@ class Operator:
 # --- running
 
 
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling, which would end the process before the operator is closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End on the first signal, at once on a second interrupt."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals are the main thread's
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+
 def bind(host: str, port: int) -> socket.socket:
     """Return a socket bound to an address; OSError says what is wrong with it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -414,7 +436,7 @@ async def serve(
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         await operator.start()
         config = uvicorn.Config(create_app(operator), log_config=None, access_log=False, timeout_graceful_shutdown=10)
-        server = uvicorn.Server(config)
+        server = _Server(config)
         (directory / URL_FILE).write_text(url + "\n", encoding="utf-8")
         log.info("operator of %s on chain %d at %s", operator.settings.contract, operator.chain_id, url)
         on_ready(url)

@@ -14,8 +14,9 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 
@@ -35,20 +36,24 @@ JOURNAL: Final = "journal.sqlite"
 _HEX32: Final = re.compile(r"^(0x)?[0-9a-fA-F]{64}$")
 
 
+@dataclass(eq=False)
 class SettingsError(OperatorError):
     """Settings, or a file of the operator's directory, are missing, malformed or out of range (code ``settings``).
 
     Attributes
     ----------
+    message : str
+        What is wrong.
     hint : str
-        How to mend it.
+        How to mend it; may be empty.
     """
 
-    code = "settings"
+    code: ClassVar[str] = "settings"
+    message: str
+    hint: str = ""
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(f"{message} ({hint})" if hint else message)
-        self.hint = hint
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
 def _within(low: int, high: int) -> msgspec.Meta:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import ClassVar, Final, Literal, TypeVar
 
 import msgspec
 
@@ -33,7 +33,7 @@ CREATE INDEX IF NOT EXISTS requests_by_account ON requests (account, number);
 class StoreError(OperatorError):
     """The store is of another exchange, of another version, or damaged (code ``store``)."""
 
-    code = "store"
+    code: ClassVar[str] = "store"
 
 
 class BatchRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -63,7 +63,7 @@ class Live:
             operator=self.people["operator"].address,
             owner=self.deployer,
             fee_owner=self.people["fees"].address,
-            fee_key=tuple(derive_public(trading_key(0))),
+            fee_key=derive_public(trading_key(0)),
             request_window=36_000,
             max_lag=7_200,
             base_fee=1_000,

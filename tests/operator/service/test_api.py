@@ -62,7 +62,7 @@ def test_malformed_orders_are_refused(populated, api):
 
 def test_values_out_of_range_are_refused(populated, api):
     good = populated.order(1, "sell", 1000, 10, 1)
-    wrong = {
+    wrong: dict[str, list] = {
         "id": ["-1", "+1", "1e3", " 1", "1_0", "٣", "", "0x1", "01", "9" * 78, str(2**64), "1" * 200_000, -1, 2**64],
         "account": [2**24, "16777216"],
         "base": [0, 2**16, ETH_TOKEN],

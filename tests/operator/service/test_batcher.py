@@ -1,0 +1,249 @@
+"""Batches that meet trouble: proofs that fail, transactions that are lost, refusals by the contract."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+
+from proofbook.operator.batcher import (
+    BatcherOptions,
+    CommitRefused,
+    ProvingFailed,
+    StateDiverged,
+    queued,
+    rebuild_state,
+)
+from proofbook.operator.codes import OperatorError
+from proofbook.operator.l1 import SignedTx
+from proofbook.operator.service import Operator, WrongExchange
+from proofbook.operator.settings import SettingsError, load_settings
+from proofbook.operator.store import BATCHES, BatchStore
+from proofbook.protocol.state import State
+from proofbook.protocol.table import ETH_TOKEN, MINIMAL
+from proofbook.prover.errors import ProofError
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("live")]
+
+COIN = 2
+
+
+def impatient(operator, **changes):
+    """Make an operator's batcher try again at once."""
+    values = {"prove_attempts": 2, "rpc_attempts": 2, "confirmations": 0, "poll_s": 0.02, "first_pause_s": 0.01}
+    operator.batcher._options = BatcherOptions(**values | changes)
+
+
+def test_proving_is_tried_again_and_then_an_error(live, session, tmp_path):
+    directory = live.directory(tmp_path / "operator")
+
+    async def work(s):
+        impatient(s.operator)
+        calls, real = [], s.operator._prover.prove
+
+        def prove(size_id, witness):
+            calls.append(witness.path.exists())
+            if len(calls) < 4:
+                raise ProofError("proof/failed", "no memory")
+            return real(size_id, witness)
+
+        s.operator._prover.prove = prove
+        told = await s.post("/v1/batches", None, 503)
+        assert told["error"]["code"] == "proving_failed" and calls == [True, True]
+        assert not list((directory / "work").iterdir())
+        assert isinstance(s.operator._error, ProvingFailed)
+        assert live.by("alice").batch_number() == 0
+        # What is mended goes on from there.
+        s.operator._error = None
+        assert [b["number"] for b in (await s.post("/v1/batches", None, 200))["batches"]] == [1]
+        assert len(calls) == 4
+
+    session(directory, work)
+
+
+def test_a_lost_transaction_is_sent_again_and_a_slow_one_outbid(live, session, tmp_path):
+    directory = live.directory(tmp_path / "operator")
+    operator = live.people["operator"].address
+
+    async def work(s):
+        impatient(s.operator, replace_after_s=0.3)
+        live.anvil.rpc("evm_setAutomine", False)
+        try:
+            flush = asyncio.create_task(s.operator.flush())
+            for _ in range(400):
+                await asyncio.sleep(0.05)
+                record = s.operator.store.get_batch(1)
+                if record is not None and len(record.sent) >= 2:
+                    break
+            assert len(record.sent) >= 2
+            prices = [live.w3.eth.get_transaction(record.tx)["maxFeePerGas"]]
+            # The node forgets what waits; the operator notices only after its patience, and sends it again.
+            live.anvil.rpc("anvil_dropAllTransactions")
+            live.anvil.mine(1)
+            while len(s.operator.store.get_batch(1).sent) == len(record.sent):
+                await asyncio.sleep(0.05)
+            live.anvil.mine(1)
+            assert await asyncio.wait_for(flush, 30) == [1]
+            assert prices[0] > 0
+        finally:
+            live.anvil.rpc("evm_setAutomine", True)
+        assert live.w3.eth.get_transaction_count(operator) == 1
+        assert s.operator.store.get_batch(1).state == "confirmed"
+
+    session(directory, work)
+
+
+def test_m22_a_batch_that_became_too_old_is_made_anew(populated, session, tmp_path, crash):
+    live = populated
+    directory = live.directory(tmp_path / "operator")
+
+    def at_proof(stage):
+        if stage == "proven":
+            raise crash(stage)
+
+    async def trade(s):
+        await s.post("/v1/orders", live.order(1, "sell", 1000, 10, 1), 201)
+        await s.post("/v1/orders", live.order(2, "buy", 1000, 10, 1), 201)
+        await s.post("/v1/batches", None)
+
+    with pytest.raises(crash):
+        session(directory, trade, crash_at=at_proof)
+    before = BatchStore(directory / BATCHES, f"31337:{live.address.lower()}")
+    old = before.get_batch(1)
+    assert old is not None
+    before.close()
+    live.anvil.increase_time(12_000)  # MAX_LAG is 7,200, and the orders were valid for an hour
+
+    async def go_on(s):
+        await s.post("/v1/batches", None, 200)
+        new = s.operator.store.get_batch(1)
+        assert new.timestamp > old.timestamp + 7_200
+        # The fill can't be proven any more, so it never happened; the deposits did.
+        for account, id_ in ((1, 1), (2, 1)):
+            order = await s.get(f"/v1/orders/{account}/{id_}")
+            assert (order["status"], order["filled_base"]) == ("busted", "0")
+        assert (await s.get("/v1/trades?market=COIN-ETH"))["trades"] == []
+        assert s.operator.engine.get_balance(1, COIN).available == 10_000
+        assert s.operator.engine.get_balance(2, ETH_TOKEN).available == 1_000_000
+        return s.operator.batcher.state.root
+
+    assert session(directory, go_on) == live.by("alice").state_root()
+
+
+def test_a_frozen_exchange_ends_the_work(live, session, tmp_path):
+    directory = live.directory(tmp_path / "operator")
+    live.open("alice", 1)
+
+    async def work(s):
+        live.anvil.increase_time(40_000)
+        (first,) = s.operator.store.list_requests(0, 1)
+        live.by("alice").freeze(queued(first))
+        answer = await s.client.post("/v1/batches")
+        assert (await s.get("/v1/health", 503))["error"]["code"] == "frozen"
+        assert s.operator.engine.frozen and not s.operator.batcher.is_pending()
+        assert answer.status_code in (200, 503)
+        assert await s.refused("/v1/orders", live.order(1, "sell", 1000, 10, 1)) == (503, "stopped")
+
+    session(directory, work)
+
+
+def test_a_proof_the_contract_refuses_stops_the_operator(live, session, tmp_path):
+    directory = live.directory(tmp_path / "operator")
+
+    async def work(s):
+        real = s.operator._prover.prove
+
+        def prove(size_id, witness):
+            proof, seconds = real(size_id, witness)
+            return (proof[6], proof[7], *proof[2:]), seconds  # points on the curve, and no proof
+
+        s.operator._prover.prove = prove
+        told = await s.post("/v1/batches", None, 503)
+        assert told["error"]["code"] == "commit_refused" and "InvalidProof" in told["error"]["message"]
+        assert isinstance(s.operator._error, CommitRefused)
+        assert live.by("alice").batch_number() == 0
+        assert live.w3.eth.get_transaction_count(live.people["operator"].address) == 0
+
+    session(directory, work)
+
+
+def test_another_operator_on_the_same_key_is_noticed(live, session, tmp_path, crash):
+    one, two = live.directory(tmp_path / "one"), live.directory(tmp_path / "two")
+    live.open("alice", 1)
+
+    def at_proof(stage):
+        if stage == "proven":
+            raise crash(stage)
+
+    async def flush(s):
+        return await s.post("/v1/batches", None)
+
+    with pytest.raises(crash):
+        session(one, flush, crash_at=at_proof)
+    live.deposit("alice", 1, ETH_TOKEN, 5)
+    assert [b["number"] for b in session(two, flush)["batches"]] == [1]
+    assert session(one, flush)["error"]["code"] == "state_diverged"
+
+
+def test_the_state_is_rebuilt_from_the_store_or_not_at_all(live, session, tmp_path):
+    directory = live.directory(tmp_path / "operator")
+
+    async def work(s):
+        await s.post("/v1/batches", None, 200)
+        return s.operator.batcher.state.root, s.operator._sizes
+
+    root, sizes = session(directory, work)
+    store = BatchStore(directory / BATCHES, f"31337:{live.address.lower()}")
+    state, number = rebuild_state(State(MINIMAL), store, sizes)
+    assert (state.root, number) == (root, 1)
+    record = store.get_batch(1)
+    assert record is not None
+    words = record.get_words()
+    words[3] ^= 1
+    store.put_batch(replace(record, words="".join(f"{word:064x}" for word in words)))
+    with pytest.raises(StateDiverged):
+        rebuild_state(State(MINIMAL), store, sizes)
+    store.close()
+
+
+def test_keys_contract_and_settings_must_fit(live, tmp_path):
+    directory = live.directory(tmp_path / "operator")
+    settings = load_settings(directory)
+    with pytest.raises(WrongExchange):
+        Operator(directory, replace(settings, preset="mainnet"))
+    key = directory / "operator.key"
+    text = key.read_text()
+    key.chmod(0o644)
+    with pytest.raises(SettingsError, match="can be read by others"):
+        Operator(directory)
+    key.chmod(0o600)
+    key.write_text(text[:-2] + ("1" if text[-2] != "1" else "2"))
+    with pytest.raises(WrongExchange):
+        Operator(directory)
+    key.write_text(text)
+    operator = Operator(directory)
+    with pytest.raises(OperatorError, match="another operator runs"):
+        Operator(directory)
+    operator.abandon()
+
+
+def test_a_signed_transaction_names_its_nonce(live, tmp_path):
+    operator = Operator(live.directory(tmp_path / "operator"))
+    l1 = operator._l1
+    call = live.by("operator").contract.functions["rotateOperator"](live.people["alice"].address)
+    first = l1._sign(call, None)
+    assert (first.nonce, l1.get_nonce(), l1.find_receipt([first.tx])) == (0, 0, None)
+    live.anvil.rpc("evm_setAutomine", False)
+    l1.broadcast(first.raw)
+    l1.broadcast(first.raw)  # known already: fine
+    outbid = l1._sign(call, SignedTx(first.tx, first.raw, first.nonce))
+    l1.broadcast(outbid.raw)
+    live.anvil.rpc("evm_setAutomine", True)
+    live.anvil.mine(1)
+    assert l1.find_receipt([first.tx]) is None
+    receipt = l1.find_receipt([first.tx, outbid.tx])
+    assert receipt is not None and receipt["status"] == 1
+    l1.broadcast(first.raw)  # its nonce is used: fine, and it never counts
+    assert l1.get_nonce() == 1
+    operator.abandon()

@@ -1,0 +1,109 @@
+"""The operator as a process: it starts, serves, settles by itself, and ends on a signal or without one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from proofbook.protocol.table import ETH_TOKEN
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("live")]
+
+COIN = 2
+RUN = "import pathlib, sys; from proofbook.operator.service import run; run(pathlib.Path(sys.argv[1]))"
+
+
+class Process:
+    """An operator's process, ended at the end of the test."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.process = subprocess.Popen([sys.executable, "-c", RUN, str(directory)])
+        until = time.monotonic() + 60
+        while not (directory / "operator.url").exists():
+            assert self.process.poll() is None, "it ended"
+            assert time.monotonic() < until, "it did not start"
+            time.sleep(0.05)
+        self.url = (directory / "operator.url").read_text().strip()
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+
+    def end(self, with_signal):
+        os.kill(self.process.pid, with_signal)
+        self.process.wait(60)
+        self.client.close()
+        return self.process.returncode
+
+
+@pytest.fixture
+def start():
+    """Starts operators."""
+    made = []
+
+    def begin(directory):
+        made.append(Process(directory))
+        return made[-1]
+
+    yield begin
+    for process in made:
+        if process.process.poll() is None:
+            process.end(signal.SIGKILL)
+
+
+def wait_for_batches(process, count):
+    until = time.monotonic() + 60
+    while True:
+        batches = process.client.get("/v1/batches").json()["batches"]
+        if sum(b["state"] == "confirmed" for b in batches) >= count:
+            return batches
+        assert time.monotonic() < until, batches
+        time.sleep(0.1)
+
+
+def test_it_settles_by_itself_and_survives_kills(populated, tmp_path, start):
+    live = populated
+    directory = live.directory(tmp_path / "operator", batch_interval_s=0.1, clock="wall")
+    first = start(directory)
+    wait_for_batches(first, 1)
+    # Proving goes on while orders are taken: the API answers meanwhile.
+    body = live.order(1, "sell", 1000, 10, 1, valid_until=int(time.time()) + 3600)
+    answer = first.client.post("/v1/orders", json=body)
+    assert answer.status_code == 201, answer.text
+    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+
+    (directory / "operator.url").unlink()
+    second = start(directory)
+    assert second.client.get("/v1/accounts/1").json()["open_orders"][0]["id"] == "1"
+    body = live.order(2, "buy", 1000, 10, 1, valid_until=int(time.time()) + 3600)
+    assert second.client.post("/v1/orders", json=body).json()["order"]["status"] == "filled"
+    wait_for_batches(second, 2)
+    assert second.client.get("/v1/health").json()["status"] == "ok"
+    assert second.end(signal.SIGTERM) == 0
+    assert not (directory / "operator.url").exists()
+
+    third = start(directory)
+    batches = third.client.get("/v1/batches").json()["batches"]
+    assert sum(b["requests"] for b in batches) == 5 and sum(b["trades"] for b in batches) == 1
+    assert third.client.get("/v1/info").json()["root"] == f"0x{live.by('alice').state_root():064x}"
+    assert third.end(signal.SIGINT) == 0
+    assert live.by("alice").batch_number() == len(batches)
+
+
+def test_the_answer_is_quick_while_a_proof_is_made(populated, tmp_path, start):
+    live = populated
+    process = start(live.directory(tmp_path / "operator", batch_interval_s=86_400.0, min_actions=240))
+    assert process.client.post("/v1/batches?wait=false").status_code == 202
+    slowest, answers = 0.0, 0
+    while not any(b["state"] == "confirmed" for b in process.client.get("/v1/batches").json()["batches"]):
+        began = time.monotonic()
+        assert process.client.get("/v1/accounts/2").status_code == 200
+        slowest, answers = max(slowest, time.monotonic() - began), answers + 1
+        time.sleep(0.02)
+    assert answers > 5 and slowest < 1.5
+    balance = process.client.get("/v1/accounts/2").json()["balances"][0]
+    assert (balance["token"], balance["total"]) == (ETH_TOKEN, "1000000")
