@@ -58,7 +58,13 @@ def public(account: int, generation: int) -> Point:
 
 
 def make_config(**changes: Any) -> EngineConfig:
-    values = {"domain": DOMAIN, "preset": MINIMAL, "markets": MARKETS, "sizes": SIZES, "margin": MARGIN} | changes
+    values: dict[str, Any] = {
+        "domain": DOMAIN,
+        "preset": MINIMAL,
+        "markets": MARKETS,
+        "sizes": SIZES,
+        "margin": MARGIN,
+    } | changes
     return EngineConfig(**values)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proofbook.operator.book import Depth, Order, SortedBook
+from proofbook.operator.book import Book, Depth, Order, SortedBook
 from proofbook.operator.book_reference import ReferenceBook
 from proofbook.operator.codes import InvariantError
 from proofbook.protocol.table import Side
@@ -94,7 +94,7 @@ STEPS = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(steps=STEPS)
 def test_both_books_agree(steps):
-    books = (SortedBook(), ReferenceBook())
+    books: tuple[Book, Book] = (SortedBook(), ReferenceBook())
     live: list[tuple[Order, Order]] = []
     for number, (what, sells, price, lots, pick) in enumerate(steps):
         side = Side.SELL if sells else Side.BUY

@@ -1,10 +1,12 @@
+from typing import Any
+
 import msgspec
 import pytest
 
 from proofbook.operator.codes import Code, Refused
 from proofbook.operator.markets import MAX_CONFIG_BYTES, Market, MarketError, Markets, load_markets, parse_markets
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "symbol": "A/B",
     "base": 1,
     "quote": 2,

@@ -54,7 +54,7 @@ def test_a_sell_reserves_its_base():
     parts=st.lists(st.tuples(st.integers(1, 1000), st.integers(0, 10**6), st.booleans()), min_size=1, max_size=8),
 )
 def test_a_reserve_covers_any_splitting(bps, price, parts):
-    market = Market("A/B", 1, 2, 10, *bps, 10**6, 10**6)
+    market = Market("A/B", 1, 2, 10, bps[0], bps[1], 10**6, 10**6)
     order = Order(7, 1, Side.BUY, price, lots=sum(lots for lots, _, _ in parts))
     ledger, cost = Ledger(), get_reserve(market, order)
     ledger.credit(7, 2, cost)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from proofbook.operator import commands as c
 from proofbook.operator import events as e
 from proofbook.operator.book import Book, Depth, Order, SortedBook
@@ -63,7 +65,7 @@ class EngineConfig:
     def get_identity(self) -> str:
         """Return a digest of all of this: a journal is replayed with what it was made with."""
         parts = (self.domain, self.preset, self.markets.all, self.get_sizes(), self.margin)
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
+        return _digest(parts)
 
 
 class Engine:
@@ -393,7 +395,12 @@ class Engine:
             (list(s.log), list(s.in_flight), s.next_number, s.next_request, s.last_timestamp),
             sorted((account, sorted(amounts.items())) for account, amounts in s.sealed.items() if amounts),
         )
-        return hashlib.sha256(repr(state).encode()).hexdigest()
+        return _digest(state)
+
+
+def _digest(value: object) -> str:
+    """Return a digest that is the same for equal values, enum members and plain numbers alike."""
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()
 
 
 def make_refusal(command: c.Command, code: Code, detail: str, seq: int = 0) -> e.Event:
