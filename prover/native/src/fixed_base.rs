@@ -81,7 +81,7 @@ fn multiples<P: SWCurveConfig>(base: Projective<P>, count: usize) -> Vec<Affine<
 }
 
 /// `width` bits of `scalar` from bit `start` on.
-fn digit(scalar: &BigInt<4>, start: usize, width: usize) -> usize {
+pub fn digit(scalar: &BigInt<4>, start: usize, width: usize) -> usize {
     let (limb, shift) = (start / 64, start % 64);
     let mut bits = scalar.0[limb] >> shift;
     if shift + width > 64 && limb < 3 {
@@ -91,7 +91,7 @@ fn digit(scalar: &BigInt<4>, start: usize, width: usize) -> usize {
 }
 
 /// `sums[i] += addends[i]`, with one inversion for all.
-fn add_all<P: SWCurveConfig>(sums: &mut [Affine<P>], addends: &[Affine<P>]) {
+pub fn add_all<P: SWCurveConfig>(sums: &mut [Affine<P>], addends: &[Affine<P>]) {
     let plain = |p: &Affine<P>, q: &Affine<P>| !p.is_zero() && !q.is_zero() && p.x != q.x;
     // prefix[i] = product of the x-differences before i
     let mut prefix = Vec::with_capacity(sums.len());

@@ -6,6 +6,7 @@ pub mod binfile;
 pub mod eddsa;
 pub mod error;
 pub mod fixed_base;
+pub mod msm;
 pub mod points;
 pub mod poseidon;
 pub mod prove;

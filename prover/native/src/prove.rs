@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::binfile::{BinFile, Reader};
 use crate::error::{Error, Result, malformed};
+use crate::msm::msm;
 use crate::setup::random_scalar;
 use crate::zkey::{self, Header, Zkey};
 
@@ -28,16 +29,16 @@ pub fn prove(zkey_path: &Path, wtns_path: &Path) -> Result<(Proof, Vec<BigInt<4>
     let split = key.header.public + 1;
 
     let (points, scalars) = key.points::<g1::Config>(zkey::A, &witness)?;
-    let a = G1Projective::msm_bigint(&points, &scalars);
+    let a = msm(points, scalars);
     let (points, scalars) = key.points::<g1::Config>(zkey::B1, &witness)?;
-    let b1 = G1Projective::msm_bigint(&points, &scalars);
+    let b1 = msm(points, scalars);
     let (points, scalars) = key.points::<g2::Config>(zkey::B2, &witness)?;
-    let b2 = G2Projective::msm_bigint(&points, &scalars);
+    let b2 = msm(points, scalars);
     let (points, scalars) = key.points::<g1::Config>(zkey::C, &witness[split..])?;
-    let c = G1Projective::msm_bigint(&points, &scalars);
+    let c = msm(points, scalars);
     let quotient = quotient(&mut key, &witness)?;
     let (points, scalars) = key.points::<g1::Config>(zkey::H, &quotient)?;
-    let h = G1Projective::msm_bigint(&points, &scalars);
+    let h = msm(points, scalars);
 
     let proof = blind(&key.header, a, b1, b2, c + h)?;
     let ic = key.all_points::<g1::Config>(zkey::IC, split)?;
