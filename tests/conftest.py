@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from eth_account import Account
+from web3 import Web3
 
 from proofbook.chain.anvil import Anvil
 from proofbook.chain.client import Exchange, QueuedRequest
@@ -43,7 +44,8 @@ class Settled:
 
     def __init__(self, anvil: Anvil) -> None:
         self.anvil, self.w3 = anvil, anvil.w3
-        self.deployer, self.operator = self.w3.eth.accounts[:2]
+        rich: list[str] = list(self.w3.eth.accounts)
+        self.deployer, self.operator = rich[:2]
         self.people = {name: Account.from_key(key) for name, key in L1_KEYS.items()}
         for person in self.people.values():
             anvil.rpc("anvil_setBalance", person.address, hex(10**20))
@@ -60,6 +62,7 @@ class Settled:
     def deploy(self, contract: str) -> Deployment:
         batch = read_verifying_key(self.batch.dir, self.batch.manifest.circuit_hash, 3)
         leave = read_verifying_key(self.exit.dir, self.exit.manifest.circuit_hash, 9)
+        fee_key = derive_public(trading_key(0))
         config = DeployConfig(
             preset=MINIMAL,
             sizes=[(SIZE, batch.data)],
@@ -69,7 +72,7 @@ class Settled:
             operator=self.operator,
             owner=self.deployer,
             fee_owner=self.people["fee_owner"].address,
-            fee_key=tuple(derive_public(trading_key(0))),
+            fee_key=(fee_key.x, fee_key.y),
             request_window=WINDOW,
             request_spacing=10,
             max_lag=600,
@@ -91,7 +94,8 @@ class Settled:
     def fund(self, who: str, quanta: int) -> None:
         """Give somebody dollars and let the exchange take them."""
         call = self.token.functions.mint(self.people[who].address, quanta * QUANTUM)
-        self.w3.eth.wait_for_transaction_receipt(call.transact({"from": self.deployer}))
+        sender = Web3.to_checksum_address(self.deployer)
+        self.w3.eth.wait_for_transaction_receipt(call.transact({"from": sender}))
         exchange = self.by(who)
         exchange.approve(exchange.token(USD), quanta)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from proofbook.chain.anvil import Anvil, AnvilOptions
 from proofbook.protocol.table import MINIMAL
 from proofbook.verifier import cli
 from proofbook.verifier.abi import topic
@@ -71,6 +72,13 @@ def test_the_command_prints_exactly_the_report(settled, capsys):
     assert "DEVELOPMENT KEYS" in err
 
 
+def test_a_dumped_chain_is_as_good_as_the_live_one(settled, tmp_path):
+    settled.anvil.dump_state(tmp_path / "chain.json")
+    with Anvil(AnvilOptions(load_state=tmp_path / "chain.json")) as loaded:
+        report = verify_exchange(loaded.url, settled.address)
+    assert report.ok and report.proofs_checked == 4 and report.root_on_chain == settled.state.root
+
+
 def test_another_code_is_noticed(settled):
     other = settled.deploy("ProofbookHarness")
     report = verify_exchange(settled.anvil.url, other.address)
@@ -78,26 +86,27 @@ def test_another_code_is_noticed(settled):
 
 
 def test_code_changed_in_place_is_noticed(settled):
-    code = settled.w3.eth.get_code(settled.address)
-    changed = bytearray(code)
+    fresh = settled.deploy("Proofbook").address
+    assert codes(verify_exchange(settled.anvil.url, fresh)) == set()
+    changed = bytearray(settled.w3.eth.get_code(fresh))
     changed[-1] ^= 1
-    settled.anvil.rpc("anvil_setCode", settled.address, "0x" + changed.hex())
-    report = verify_exchange(settled.anvil.url, settled.address)
-    assert not report.code_matches and "code" in codes(report)
-    assert report.proofs_checked == 4
+    settled.anvil.rpc("anvil_setCode", fresh, "0x" + changed.hex())
+    report = verify_exchange(settled.anvil.url, fresh)
+    assert not report.code_matches and codes(report) == {"code"}
 
 
 def test_a_forged_root_is_noticed(settled):
     """The operator's dream: the contract's storage says another root than the batches lead to."""
 
     def lie(method, parameters, result):
-        wanted = hex(settled.state.root)[2:].zfill(64)
-        is_root = method == "eth_call" and result == f"0x{wanted}"
-        return "0x" + f"{settled.state.root + 1:064x}" if is_root else result
+        is_root = method == "eth_call" and result == f"0x{settled.state.root:064x}"
+        return f"0x{settled.state.root + 1:064x}" if is_root else result
 
-    report = verify_exchange(LyingRpc(settled.anvil.url, lie), settled.address)
-    assert report.root_rebuilt == settled.state.root != report.root_on_chain
-    assert "root" in codes(report)
+    rpc = LyingRpc(settled.anvil.url, lie)
+    told = read_exchange(rpc, settled.address)
+    with pytest.raises(HistoryBroken) as caught:
+        rebuild(told, read_history(rpc, told))
+    assert len(caught.value.problems) == 1 and caught.value.problems[0].startswith("root:")
 
 
 def change_input(number, change):
@@ -225,6 +234,20 @@ def test_m19_odd_encodings_of_calldata_hide_nothing(settled, exchange):
 def tail(raw, head):
     at = 4 + int.from_bytes(raw[head : head + 32], "big")
     return bytes(raw[at : at + 32 + int.from_bytes(raw[at : at + 32], "big")])
+
+
+def test_batches_known_before_are_not_fetched_again(settled, exchange):
+    first = read_history(Rpc(settled.anvil.url), exchange)
+    fetched: list[str] = []
+
+    def listen(method, parameters, result):
+        if method == "eth_getTransactionByHash":
+            fetched.append(parameters[0])
+        return result
+
+    rpc = LyingRpc(settled.anvil.url, listen)
+    assert read_history(rpc, exchange, known=first.batches[:3]) == first
+    assert fetched == [first.batches[3].tx]
 
 
 def test_an_empty_vault_is_noticed(settled):

@@ -86,7 +86,7 @@ class Escape:
         self._account = account
         self._replay: Replay | None = None
         self.exchange: Exchange
-        self.history: History
+        self.history = History()
         self.refresh()
 
     def refresh(self) -> None:
@@ -100,7 +100,8 @@ class Escape:
             When the node fails or there is no exchange.
         """
         self.exchange = read_exchange(self.rpc, self._contract)
-        self.history = read_history(self.rpc, self.exchange, self._first_block, self._progress)
+        known = self.history.batches
+        self.history = read_history(self.rpc, self.exchange, self._first_block, self._progress, known)
         # The state only moves on, so batches that were applied need not be again.
         replay = self._replay or Replay(self.exchange)
         problems = [*self.history.problems, *genesis_problems(self.exchange)]

@@ -244,9 +244,3 @@ def vault_of(rpc: Rpc, exchange: Exchange, token: Token) -> int:
         return quantity(rpc.call("eth_getBalance", exchange.address, hex(exchange.block)))
     reader = Reader(rpc, exchange.address, exchange.block)
     return int(reader.read("balanceOf(address)", "uint256", exchange.address, to=token.address)[0])
-
-
-def claim_of(rpc: Rpc, exchange: Exchange, owner: str, token: int) -> int:
-    """Return the quanta that wait for an owner."""
-    reader = Reader(rpc, exchange.address, exchange.block)
-    return int(reader.read("claims(address,uint16)", "uint64", owner, token)[0])

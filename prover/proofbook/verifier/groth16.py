@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from py_ecc.fields import optimized_bn128_FQ as FQ
-from py_ecc.fields import optimized_bn128_FQ2 as FQ2
-from py_ecc.fields import optimized_bn128_FQ12 as FQ12
-from py_ecc.optimized_bn128.optimized_curve import (
+from proofbook.protocol.field import R
+from proofbook.verifier.bn128 import (
+    FQ,
+    FQ2,
+    FQ12,
     Z1,
     Z2,
     add,
@@ -18,14 +19,13 @@ from py_ecc.optimized_bn128.optimized_curve import (
     curve_order,
     eq,
     field_modulus,
+    final_exponentiate,
     is_inf,
     is_on_curve,
     multiply,
     neg,
+    pairing,
 )
-from py_ecc.optimized_bn128.optimized_pairing import final_exponentiate, pairing
-
-from proofbook.protocol.field import R
 
 FIXED_WORDS: Final = 14
 """Words of a verifying key before its IC points."""

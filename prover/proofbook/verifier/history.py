@@ -6,7 +6,7 @@ Nothing here trusts the node to be complete: requests and batches are numbered w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from proofbook.protocol.words import (
 )
 from proofbook.verifier.abi import address_number, decode_commit, decode_event, log_transaction, topic
 from proofbook.verifier.contract import Exchange
-from proofbook.verifier.errors import RpcMalformed
+from proofbook.verifier.errors import RpcMalformed, RpcRefused, RpcUnavailable
 from proofbook.verifier.rpc import Rpc, data
 
 Progress = Callable[[str], None]
@@ -152,7 +152,9 @@ class History:
         self.problems.append(Problem(code, text))
 
 
-def read_history(rpc: Rpc, exchange: Exchange, first: int = 0, progress: Progress = silent) -> History:
+def read_history(
+    rpc: Rpc, exchange: Exchange, first: int = 0, progress: Progress = silent, known: Sequence[Batch] = ()
+) -> History:
     """Read the exchange's history up to its block.
 
     Parameters
@@ -165,6 +167,8 @@ def read_history(rpc: Rpc, exchange: Exchange, first: int = 0, progress: Progres
         Block to start at: that of the deployment, or before.
     progress : Progress
         Told the stages.
+    known : sequence of Batch
+        From an earlier reading: a batch whose event is the same is not fetched again.
 
     Raises
     ------
@@ -183,7 +187,8 @@ def read_history(rpc: Rpc, exchange: Exchange, first: int = 0, progress: Progres
         history.exits[account] = Exit(address_number(owner), tokens, tuple(amounts))
     for arguments, _ in _events(rpc, exchange, "Reclaimed", first):
         history.reclaimed.add(arguments[0])
-    _read_batches(rpc, history, exchange, list(_events(rpc, exchange, "BatchCommitted", first)), progress)
+    reader = _BatchReader(rpc, exchange, {batch.tx: batch for batch in known})
+    _read_batches(reader, history, list(_events(rpc, exchange, "BatchCommitted", first)), progress)
     return history
 
 
@@ -207,12 +212,24 @@ def _read_requests(
         history.note("requests_missing", f"{len(history.requests)} of {exchange.queued} requests have an event")
 
 
+@dataclass(frozen=True, slots=True)
+class _BatchReader:
+    rpc: Rpc
+    exchange: Exchange
+    known: dict[str, Batch]
+
+    def read(self, event: tuple[Any, ...], log: dict[str, Any]) -> Batch:
+        number, _, _, old_root, new_root, *_ = event
+        known = self.known.get(log_transaction(log))
+        if known is not None:
+            header = known.page.header
+            if (header.number, header.old_root, header.new_root) == (number, old_root, new_root):
+                return known
+        return _read_batch(self.rpc, self.exchange, event, log)
+
+
 def _read_batches(
-    rpc: Rpc,
-    history: History,
-    exchange: Exchange,
-    events: list[tuple[tuple[Any, ...], dict[str, Any]]],
-    progress: Progress,
+    reader: _BatchReader, history: History, events: list[tuple[tuple[Any, ...], dict[str, Any]]], progress: Progress
 ) -> None:
     for arguments, log in events:
         number = len(history.batches) + 1
@@ -221,14 +238,15 @@ def _read_batches(
             return
         progress(f"reading batch {number} of {len(events)}")
         try:
-            history.batches.append(_read_batch(rpc, exchange, arguments, log))
+            history.batches.append(reader.read(arguments, log))
         except ProofbookError as error:
-            if not isinstance(error, RpcMalformed) and error.code.startswith("rpc_"):
+            if isinstance(error, (RpcUnavailable, RpcRefused)):
                 raise
             history.note("batch_unreadable", f"batch {number}: {error}")
             return
-    if len(history.batches) != exchange.batch_number:
-        history.note("batches_missing", f"{len(history.batches)} of {exchange.batch_number} batches have an event")
+    if len(history.batches) != reader.exchange.batch_number:
+        told = reader.exchange.batch_number
+        history.note("batches_missing", f"{len(history.batches)} of {told} batches have an event")
 
 
 def _read_batch(rpc: Rpc, exchange: Exchange, event: tuple[Any, ...], log: dict[str, Any]) -> Batch:

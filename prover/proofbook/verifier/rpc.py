@@ -13,6 +13,8 @@ from proofbook.verifier.errors import RpcMalformed, RpcRefused, RpcUnavailable
 
 MAX_ANSWER: Final = 64 << 20
 MAX_TRIES: Final = 5
+MAX_DEPTH: Final = 64
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _BUSY: Final = (429, 502, 503, 504)
 
 
@@ -71,9 +73,11 @@ class Rpc:
 
     @staticmethod
     def _result(method: str, answer: bytes) -> Any:
+        if _depth(answer) > MAX_DEPTH:
+            raise RpcMalformed(f"{method}: the answer is nested too deeply")
         try:
             told = json.loads(answer)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise RpcMalformed(f"{method}: the answer is no JSON", "is this the address of a node?") from error
         if not isinstance(told, dict):
             raise RpcMalformed(f"{method}: the answer is no JSON-RPC", "is this the address of a node?")
@@ -127,6 +131,15 @@ class Rpc:
         if not isinstance(found, dict):
             raise RpcMalformed(f"there is no block {block}")
         return quantity(found.get("timestamp"))
+
+
+def _depth(text: bytes) -> int:
+    """Return at least how deep JSON nests: where a library has raised Python's recursion limit, depth is a crash."""
+    depth = deepest = 0
+    for bracket in text.translate(None, _NOT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 class _BusyError(Exception):
