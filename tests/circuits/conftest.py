@@ -15,7 +15,7 @@ from proofbook.protocol.babyjub import Point
 from proofbook.protocol.eddsa import derive_public
 from proofbook.protocol.messages import SignedAction
 from proofbook.protocol.state import State
-from proofbook.protocol.table import SIZES
+from proofbook.protocol.table import PRESETS, Size
 from proofbook.protocol.transition import apply, build_page
 from proofbook.protocol.words import Page
 from proofbook.prover.calculator import shared_worker
@@ -23,7 +23,6 @@ from proofbook.prover.compile import Compiled, compile_circuit
 from proofbook.prover.witness import assemble_inputs, challenge_for
 
 HERE = Path(__file__).resolve().parent
-SIZE = SIZES["minimal"][0]
 DRAW = challenge_for(31337, "0x" + "ab" * 20, 0)
 
 
@@ -97,13 +96,29 @@ class Scene:
 
     def told(self, page: Page, signed: Sequence[SignedAction]) -> Any:
         outcome = apply(self.state, page)
-        inputs, _ = assemble_inputs(self.state, page, signed, outcome, SIZE, DRAW)
+        entry = self._batch.circuit
+        size = Size(entry.requests, entry.actions, entry.accounts, entry.fees)
+        inputs, _ = assemble_inputs(self.state, page, signed, outcome, size, DRAW)
         return self._lie(self.state, inputs, DRAW, lambda found: self._calculate(self._batch, found))
 
 
 @pytest.fixture
-def scene(batch: Compiled, calculate: Any, forging: Any) -> Scene:
-    """Accounts 1 and 2 with 1000 of tokens 1 and 2 each, account 0 for fees."""
-    world = load(HERE.parent / "protocol" / "conftest.py").World()
-    world.start({1: {1: 1000, 2: 1000}, 2: {1: 1000, 2: 1000}})
-    return Scene(world, batch, calculate, forging.Lie)
+def make_scene(calculate: Any, forging: Any) -> Callable[[str], Scene]:
+    """Return a function that sets a scene for a circuit.
+
+    Accounts 1 and 2 have 1000 of tokens 1 and 2 each; account 0 is for fees.
+    """
+
+    def made(name: str) -> Scene:
+        compiled = compile_circuit(name)
+        world = load(HERE.parent / "protocol" / "conftest.py").World(PRESETS[compiled.circuit.preset])
+        world.start({1: {1: 1000, 2: 1000}, 2: {1: 1000, 2: 1000}})
+        return Scene(world, compiled, calculate, forging.Lie)
+
+    return made
+
+
+@pytest.fixture
+def scene(make_scene: Callable[[str], Scene]) -> Scene:
+    """Return a scene of the smallest batch circuit that tests use."""
+    return make_scene("batch-minimal-0")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from proofbook.protocol.errors import BadSignature, TooManyRows
+from proofbook.protocol.messages import challenge
 from proofbook.protocol.state import EMPTY_ACCOUNT
-from proofbook.protocol.table import Flag, Side
+from proofbook.protocol.table import MAINNET, SIZES, Flag, Side
 from proofbook.protocol.words import FeeRow
 from proofbook.prover.errors import WitnessError
-from proofbook.prover.witness import exit_inputs
+from proofbook.prover.witness import batch_inputs, challenge_for, exit_inputs
 
 
 def same_by_both(lie: Any, forging: Any) -> None:
@@ -40,6 +43,31 @@ def test_m08_all_zero_padding_changes_nothing(scene: Any, forging: Any) -> None:
     assert set(forging.words(lie.inputs)[4:]) == {0}
     same_by_both(lie, forging)
     lie.accepted()
+
+
+def test_batch_inputs_are_of_pages_that_the_transition_accepts(scene: Any, forging: Any) -> None:
+    world, size, draw = scene.world, SIZES["minimal"][0], challenge_for(31337, 5, 0)
+    row, good = world.withdraw(1, 5, 1, 10)
+    page = world.build([], [(row, good)])
+    inputs, c = batch_inputs(scene.state, page, [good], size, draw)
+    assert inputs["C"] == c and inputs["newRoot"] == page.header.new_root
+    assert inputs["z"] == challenge(31337, 5, 0, forging.words(inputs), c)
+    bad = replace(good, signature=good.signature._replace(s=good.signature.s ^ 1))
+    with pytest.raises(BadSignature):
+        batch_inputs(scene.state, page, [bad], size, draw)
+    with pytest.raises(TooManyRows):
+        batch_inputs(scene.state, page, [good], replace(size, actions=0), draw)
+
+
+def test_a_page_at_mainnet_depths(make_scene: Any) -> None:
+    scene = make_scene("slope-mainnet-base")
+    world, far = scene.world, MAINNET.accounts - 1
+    # Slots 255 and 511 mod 256 are one; accounts at both ends of the tree.
+    world.settle(acts=[world.withdraw(1, 255, 1, 10)])
+    lie = scene.page([replace(world.opening(3), account=far)], [world.withdraw(1, 511, 1, 10)])
+    lie.accepted()
+    lie.set("accountIndex", 1, 1 + MAINNET.accounts)
+    assert "AccountRow" in lie.bind().refused().templates
 
 
 def random_acts(world: Any, rng: random.Random, next_id: Any) -> tuple[list[Any], list[Any]]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from proofbook.protocol.babyjub import SUBGROUP_ORDER
+from proofbook.protocol import eddsa
+from proofbook.protocol.babyjub import SUBGROUP_ORDER, Point, add, mul_base8
 from proofbook.protocol.eddsa import Signature
 from proofbook.protocol.field import R
 from proofbook.protocol.messages import Action
@@ -39,6 +40,17 @@ def test_m03_forged_signatures(scene: Any) -> None:
     }
     for signature, line in forged.values():
         scene.unsigned([], [(row, replace(good, signature=signature))]).refused_at(line)
+
+
+def test_m03_a_half_right_point_by_the_owner_of_the_key(scene: Any) -> None:
+    """R8 off the subgroup makes both sides agree in x alone: (x, y) plus the point of order 2 is (-x, -y)."""
+    row, good = scene.world.withdraw(1, 5, 1, 10)
+    scalar = eddsa._expand(bytes([0, 1]) * 16)[0]
+    r8 = add(mul_base8(12345), Point(0, R - 1))
+    h = eddsa.challenge(r8, scene.public(1, generation=0), good.action.message_hash())
+    signature = Signature(r8, -(12345 + h * scalar) % SUBGROUP_ORDER)
+    lie = scene.unsigned([], [(row, replace(good, signature=signature))])
+    lie.refused_at("enabled * (left[1] - right[1]) === 0;")
 
 
 def test_m03_s_beyond_253_bits(scene: Any) -> None:

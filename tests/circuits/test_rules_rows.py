@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from proofbook.protocol import eddsa
+from proofbook.protocol.babyjub import SUBGROUP_ORDER, Point, mul_base8
 from proofbook.protocol.field import R
 from proofbook.protocol.sponge import commitment, horner
 from proofbook.protocol.words import FeeRow
@@ -109,6 +111,31 @@ def test_m08_a_group_is_a_chain(scene: Any) -> None:
     lie = scene.unsigned([], [world.withdraw(1, 5, 1, 10), (row, world.sign(good.action, generation=9))])
     lie.set("actionPub", 1, list(scene.public(1, generation=9)))
     lie.bind().refused_at("goesOn[i] * (pub[i][0] - pub[i - 1][0]) === 0;")
+    # Under (x, -y), which is minus the key plus the point of order 2: its owner can sign for it.
+    x, y = scene.public(1, generation=0)
+    r8, scalar = mul_base8(77), eddsa._expand(bytes([0, 1]) * 16)[0]
+    h = eddsa.challenge(r8, Point(x, R - y), good.action.message_hash())
+    half = replace(good, signature=eddsa.Signature(r8, (77 - h * scalar) % SUBGROUP_ORDER))
+    lie = scene.unsigned([], [world.withdraw(1, 5, 1, 10), (row, half)])
+    lie.set("actionPub", 1, [x, R - y])
+    lie.bind().refused_at("goesOn[i] * (pub[i][1] - pub[i - 1][1]) === 0;")
+
+
+def test_m08_switches_are_booleans(scene: Any) -> None:
+    world = scene.world
+    lie = scene.page([], world.trade(1, 2, (5, 5), (10, 20)), [FeeRow(2, 0)])
+    for name, row, line in (
+        ("actionSide", 0, "Boolean()(side);"),
+        ("feeEnabled", 0, "Boolean()(enabled);"),
+        ("accountEnabled", 0, "Boolean()(enabled);"),
+        ("accountActed", 0, "Boolean()(acted);"),
+    ):
+        before = lie.inputs[name][row]
+        for value in (2, R - 1):
+            lie.set(name, row, value)
+            lie.bind().refused_at(line)
+        lie.set(name, row, before)
+    lie.bind().accepted()
 
 
 @pytest.mark.parametrize("kinds", [[0, 1, 1, 0], [0, R - 1, 0, 1], [0, 2, 0, 0]])
