@@ -1,0 +1,226 @@
+"""`deploy`, `operator run` and `token`: what the people do who run an exchange."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from proofbook.chain.client import Exchange
+from proofbook.cli.circuits import DEVELOPMENT_WARNING, PresetOption, SizesOption
+from proofbook.cli.deployment import (
+    LOCAL_CHAINS,
+    Added,
+    Times,
+    add_token,
+    check_new,
+    deploy_exchange,
+    load_keys,
+    make_settings,
+    make_test_token,
+    mint_test_token,
+    parse_token,
+    write_directory,
+)
+from proofbook.cli.output import CliError, Json, JsonFlag, Steps, emit, lines, say, table, warn
+from proofbook.cli.session import (
+    DEFAULT_RPC,
+    DEFAULT_WALLET,
+    ContractOption,
+    KeyOption,
+    RpcOption,
+    Session,
+    WalletOption,
+    connect,
+    need_key,
+)
+from proofbook.cli.tokens import token_of, tokens_of
+from proofbook.client.amounts import format_decimal, parse_decimal
+from proofbook.client.models import find_token
+from proofbook.operator.service import run as run_operator
+
+operator = typer.Typer(no_args_is_help=True, help="The operator's service.")
+token = typer.Typer(no_args_is_help=True, help="The exchange's tokens.")
+
+DirectoryOption = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The operator's directory, made new.")]
+
+
+def deploy(
+    directory: DirectoryOption = Path("operator"),
+    rpc: RpcOption = DEFAULT_RPC,
+    key_file: KeyOption = None,
+    operator_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--operator-key-file", metavar="FILE", help="L1 key that commits batches. Default: the deployer's."
+        ),
+    ] = None,
+    preset: PresetOption = "minimal",
+    sizes: SizesOption = None,
+    tokens: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--token", metavar="ADDRESS[:QUANTUM]", help="An ERC-20 to trade; repeatable. QUANTUM is for ever."
+        ),
+    ] = None,
+    test_tokens: Annotated[
+        list[str] | None,
+        typer.Option("--test-token", metavar="SYMBOL", help="Deploy an ERC-20 that anybody can mint; repeatable."),
+    ] = None,
+    request_window: Annotated[
+        int, typer.Option("--request-window", min=1, help="Seconds the operator has to serve a request.")
+    ] = 3 * 24 * 3600,
+    max_lag: Annotated[
+        int, typer.Option("--max-lag", min=1, help="Seconds a batch's time may lie back when it is committed.")
+    ] = 24 * 3600,
+    base_fee: Annotated[int, typer.Option("--base-fee", min=0, help="Fee of an L1 request, in gwei.")] = 100_000,
+    confirmations: Annotated[
+        int, typer.Option("--confirmations", min=0, max=10_000, help="Blocks before a request is used; 0 only locally.")
+    ] = 12,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where the operator's API will listen.")] = 8080,
+    allow_development_keys: Annotated[
+        bool, typer.Option("--allow-development-keys", help="Deploy development keys on a chain that is not local.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Deploy an exchange and make its operator's directory, with an example market for each token."""
+    if not tokens and not test_tokens:
+        raise CliError("no_token", "an exchange needs a token besides ETH", "give --token, or --test-token to try it")
+    named = [parse_token(text) for text in tokens or []]
+    check_new(directory)
+    deployer = need_key(key_file)
+    committer = need_key(operator_key_file) if operator_key_file else deployer
+    w3 = connect(rpc)
+    keys = load_keys(preset, sizes, say)
+    chain_id = int(w3.eth.chain_id)
+    if keys.development and chain_id not in LOCAL_CHAINS and not allow_development_keys:
+        raise CliError(
+            "development_keys", DEVELOPMENT_WARNING, "hold a ceremony, or give --allow-development-keys on a test net"
+        )
+    say("deploying the contract")
+    made = deploy_exchange(w3, deployer, committer.address, keys, Times(request_window, max_lag, base_fee))
+    exchange = Exchange(w3, made.address, deployer)
+    for symbol in test_tokens or []:
+        say(f"deploying test token {symbol}")
+        named.append((make_test_token(w3, deployer, symbol), None))
+    added = [add_token(exchange, address, quantum) for address, quantum in named]
+    settings = make_settings(rpc, made, preset, added, port, confirmations)
+    path = write_directory(directory, made, chain_id, settings, added, bytes(committer.key))
+    answer: Json = {
+        "contract": made.address,
+        "tokens": {row.symbol: row.address for row in added},
+        "markets": [market.symbol for market in settings.markets],
+        "chain_id": chain_id,
+        "block": made.block,
+        "gas": made.gas,
+        "tx": made.tx,
+        "directory": str(directory),
+        "deployment": str(path),
+        "development_keys": keys.development,
+    }
+
+    def show(console: Console) -> None:
+        lines(console, answer)
+        console.print(f"Look at {directory / 'config.toml'}, then: `proofbook operator run --dir {directory}`.")
+
+    emit(answer, as_json, show)
+    if keys.development:
+        warn(DEVELOPMENT_WARNING)
+
+
+@operator.command("run")
+def run(
+    directory: Annotated[Path, typer.Option("--dir", metavar="DIR", help="The operator's directory.")] = Path(
+        "operator"
+    ),
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log everything.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run an operator until Ctrl-C or SIGTERM; it goes on where it stopped."""
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format=form)
+
+    def ready(url: str) -> None:
+        def show(console: Console) -> None:
+            console.print(f"The operator listens at {url}; its API is described at {url}/schema. Ctrl-C ends it.")
+
+        emit({"url": url, "directory": str(directory)}, as_json, show)
+        sys.stdout.flush()
+
+    run_operator(directory, ready, Steps())
+
+
+# --- tokens
+
+
+@token.command("list")
+def list_tokens(
+    wallet: WalletOption = DEFAULT_WALLET,
+    rpc: RpcOption = "",
+    contract: ContractOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """List the exchange's tokens and what it holds of each, from L1."""
+    exchange = Session(wallet, rpc, contract).exchange
+    rows: list[dict[str, Any]] = []
+    for info, found in zip(exchange.tokens(), tokens_of(exchange), strict=True):
+        step = format_decimal(Fraction(found.quantum, 10**found.decimals))
+        row = {"id": info.id, "symbol": found.symbol, "address": info.address, "quantum": str(info.quantum)}
+        rows.append(row | {"decimals": found.decimals, "step": step, "vault": str(exchange.vault(info))})
+
+    def show(console: Console) -> None:
+        columns = ("id", "symbol", "address", "smallest amount", "held (units)")
+        table(console, "Tokens", columns, [(r["id"], r["symbol"], r["address"], r["step"], r["vault"]) for r in rows])
+
+    emit({"tokens": rows}, as_json, show)
+
+
+@token.command("add")
+def add(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS[:QUANTUM]", help="An ERC-20, and what is counted in.")],
+    wallet: WalletOption = DEFAULT_WALLET,
+    rpc: RpcOption = "",
+    contract: ContractOption = "",
+    key_file: KeyOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Append a token to the exchange, for ever; only its owner can."""
+    named, quantum = parse_token(address)
+    made: Added = add_token(Session(wallet, rpc, contract, key_file=key_file).signed_exchange, named, quantum)
+    answer = {"id": made.id, "symbol": made.symbol, "address": made.address, "quantum": str(made.quantum)}
+
+    def show(console: Console) -> None:
+        lines(console, answer)
+        console.print("To trade it, add a market to the operator's config.toml and restart the operator.")
+
+    emit(answer, as_json, show)
+
+
+@token.command("mint")
+def mint(
+    symbol: Annotated[str, typer.Argument(metavar="TOKEN", help="A test token of the exchange.")],
+    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="In whole tokens.")],
+    wallet: WalletOption = DEFAULT_WALLET,
+    rpc: RpcOption = "",
+    contract: ContractOption = "",
+    key_file: KeyOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Give yourself test tokens (of `deploy --test-token`) on L1."""
+    session = Session(wallet, rpc, contract, key_file=key_file)
+    infos = {info.id: info for info in session.exchange.tokens()}
+    found = find_token([token_of(session.w3, info) for info in infos.values()], symbol)
+    units = parse_decimal("amount", amount) * 10**found.decimals
+    if found.id == 1 or units.denominator != 1:
+        raise CliError(
+            "token", f"{amount} {found.symbol} can't be minted", "name a test token and a whole number of units"
+        )
+    owner = session.key
+    tx = mint_test_token(session.w3, owner, infos[found.id].address, owner.address, units.numerator)
+    answer = {"token": found.symbol, "amount": amount, "to": owner.address, "tx": tx}
+    emit(answer, as_json, lambda console: lines(console, answer))
