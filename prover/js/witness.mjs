@@ -137,6 +137,9 @@ async function calculate({ wasm, inputs, out }) {
   return elements;
 }
 
+// Our parent was killed: nobody waits for the answer.
+process.stdout.on("error", () => process.exit(1));
+
 for await (const line of createInterface({ input: process.stdin, crlfDelay: Infinity })) {
   let id = null;
   let answer;

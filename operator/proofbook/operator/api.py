@@ -95,6 +95,9 @@ class Service(Protocol):
     def get_batch(self, number: int) -> m.BatchOut | None:
         """Return a batch, None for one that is not there."""
 
+    def get_accounts_of(self, owner: int) -> list[int]:
+        """Return the open accounts of an L1 address, ascending."""
+
     def get_exit_file(self, kind: str) -> Path:
         """Return the exit circuit's ``zkey`` or ``wasm``."""
 
@@ -252,9 +255,8 @@ async def get_account(index: FromPath[str], op: Op) -> m.AccountOut:
 @get("/v1/accounts", summary="An owner's accounts")
 async def get_accounts(owner: FromQuery[str], op: Op) -> m.AccountList:
     """Return the open accounts of an L1 address, at most 100."""
-    wanted = parse_address(owner)
-    mine = [index for index, state in op.engine.registry.accounts.items() if state.owner == wanted]
-    return m.AccountList([_account_out(op, index) for index in sorted(mine)[:MAX_ACCOUNTS_SHOWN]])
+    mine = op.get_accounts_of(parse_address(owner))
+    return m.AccountList([_account_out(op, index) for index in mine[:MAX_ACCOUNTS_SHOWN]])
 
 
 @get("/v1/orders/{account:str}/{id_:str}", summary="An order")

@@ -20,7 +20,9 @@ from typing import Any, ClassVar, Final
 
 import uvicorn
 from eth_account import Account
+from requests.exceptions import RequestException
 from web3 import HTTPProvider, Web3
+from web3.exceptions import Web3Exception
 
 from proofbook.chain.client import Exchange, ExchangeConfig
 from proofbook.operator import api_models as m
@@ -96,8 +98,12 @@ class Operator:
         self.settings = settings or load_settings(directory)
         self.api_token = load_api_token(directory)
         verify = use_native()
-        exchange, config = self._connect()
-        self.chain_id: int = exchange.w3.eth.chain_id
+        try:
+            exchange, config = self._connect()
+            self.chain_id: int = exchange.w3.eth.chain_id
+            self._tokens = exchange.tokens()
+        except (Web3Exception, RequestException) as error:
+            raise RpcUnavailable(f"no sensible answer from {self.settings.rpc_url}: {str(error)[:300]}") from error
         self.domain = domain_of(self.chain_id, exchange.address)
         preset, sizes = self.settings.get_preset(), config.sizes
         self._prover = BatchProver(preset, sizes, self.chain_id, exchange.address, self.settings.backend, progress)
@@ -105,21 +111,22 @@ class Operator:
         engine_config = EngineConfig(self.domain, preset, self.settings.get_markets(), sizes, self.settings.margin_s)
         self.views = Views()
         self._sequencer = Sequencer(engine_config, directory / JOURNAL, verify, (self.views.process,))
+        self.engine = self._sequencer.engine
+        self._sizes, self._exchange = sizes, exchange
         try:
             self.store = BatchStore(directory / BATCHES, f"{self.chain_id}:{exchange.address.lower()}")
+            self._compose(exchange, State(preset), crash_at)
         except BaseException:
             self._sequencer.close()
             raise
-        self.engine = self._sequencer.engine
-        self._sizes, self._exchange = sizes, exchange
-        self._compose(exchange, State(preset), crash_at)
-        self._tokens = exchange.tokens()
         self._error: OperatorError | ProofbookError | None = None
         self._chain_time = 0
         self._waiting: list[tuple[c.Command, asyncio.Future[tuple[ev.Event, ...]]]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._flushes: set[asyncio.Task[list[int]]] = set()
         self._pending_since: float | None = None
+        self._accounts_of: dict[int, set[int]] = {}
+        self._accounts_found = 0
         self._tokens_due = 0.0
 
     def _connect(self) -> tuple[Exchange, ExchangeConfig]:
@@ -366,6 +373,14 @@ class Operator:
         page = page_from_words(record.get_words(), self._sizes[record.size_id])
         return format_batch(record, len(page.requests), len(page.actions), len(page.fees), page.header.new_root)
 
+    def get_accounts_of(self, owner: int) -> list[int]:
+        """See `proofbook.operator.api.Service`."""
+        for index in self.views.opened[self._accounts_found :]:
+            state = self.engine.get_account(index)
+            self._accounts_of.setdefault(state.owner if state else 0, set()).add(index)
+        self._accounts_found = len(self.views.opened)
+        return sorted(self._accounts_of.get(owner, ()))
+
     def get_exit_file(self, kind: str) -> Path:
         """See `proofbook.operator.api.Service`."""
         artifacts = self._prover.exit_artifacts
@@ -447,5 +462,7 @@ async def serve(
 
 
 def run(directory: Path, on_ready: Callable[[str], None] = lambda url: None, progress: Progress = silent) -> None:
-    """Run an operator on a loop of its own; see `serve`."""
+    """Run an operator on a loop of its own, with its log on standard error; see `serve`."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     asyncio.run(serve(directory, on_ready, progress))

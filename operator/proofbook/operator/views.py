@@ -14,7 +14,7 @@ from typing import Final
 from proofbook.operator import events as ev
 from proofbook.operator.book import OrderKey
 from proofbook.operator.codes import Removal
-from proofbook.protocol.table import Side
+from proofbook.protocol.table import RequestKind, Side
 
 MAX_DONE_ORDERS: Final = 100_000
 MAX_TRADES: Final = 10_000
@@ -56,6 +56,8 @@ class Views:
         self.open_of: dict[int, dict[int, OrderView]] = {}
         self.last_id: dict[int, int] = {}
         self.trades: dict[str, deque[TradeView]] = {}
+        self.opened: list[int] = []
+        """Accounts in the order in which they were opened; twice where a batch was undone."""
         self.frozen = False
         self._done: OrderedDict[OrderKey, None] = OrderedDict()
 
@@ -71,6 +73,8 @@ class Views:
                     self._process_removal(event)
                 case ev.ActionAccepted():
                     self._note_id(event.account, event.id)
+                case ev.RequestApplied() if event.kind == RequestKind.OPEN:
+                    self.opened.append(event.account)
                 case ev.TradeBusted():
                     self._process_bust(event.number)
                 case ev.ExchangeFrozen():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proofbook.protocol.eddsa import derive_public
 from proofbook.protocol.table import ETH_TOKEN
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("live")]
@@ -97,3 +98,42 @@ def test_a_batch_survives_a_kill_at_every_stage(populated, session, tmp_path, cr
     assert deaths.left == []
     assert final_state(live) == expected
     assert session(hunted, balances) == told
+
+
+def test_every_kind_of_row_is_settled(populated, session, tmp_path):
+    """Transfer, hard cancel, key change, forced exit, a deposit that trades in the batch it arrives in."""
+    live = populated
+    directory = live.directory(tmp_path / "operator")
+    new_key = b"a new key of alice's, 32 bytes.."
+
+    async def work(s):
+        await s.post("/v1/batches", None, 200)
+        await s.post("/v1/orders", live.order(1, "sell", 1000, 100, 1), 201)
+        await s.post("/v1/orders", live.order(2, "buy", 1000, 10, 1), 201)
+        await s.post("/v1/cancels", live.cancel(1, 1, hard=True), 201)
+        await s.post("/v1/batches", None, 200)
+        await s.post("/v1/transfers", live.transfer(2, COIN, 40, 1, 2), 201)
+        live.by("alice").change_key(1, *derive_public(new_key))
+        live.by("bob").force_exit(2, COIN)
+        live.deposit("alice", 1, ETH_TOKEN, 77)
+        await s.post("/v1/batches", None, 200)
+        old = live.order(1, "sell", 900, 10, 3)
+        assert await s.refused("/v1/orders", old) == (401, "bad_signature")
+        await s.post("/v1/orders", live.order(1, "sell", 900, 10, 3, signer=new_key), 201)
+        await s.post("/v1/orders", live.order(2, "buy", 900, 10, 3, flags=2), 201)
+        flushed = (await s.post("/v1/batches", None, 200))["batches"]
+        assert [b["trades"] for b in flushed] == [1]
+        batches = (await s.get("/v1/batches"))["batches"]
+        assert sum(b["requests"] for b in batches) == 8 and sum(b["actions"] for b in batches) == 6
+        return s.operator.batcher.state
+
+    state = session(directory, work)
+    exchange = live.by("alice")
+    assert state.root == exchange.state_root()
+    assert exchange.claim_of(live.people["bob"].address, COIN) == 60  # what the forced exit found
+    assert exchange.claim_of(live.people["alice"].address, COIN) == 0
+    # 200 coins went from alice to bob in two trades, of which bob sent 40 back and took 60 out.
+    assert dict(state.account(1).positions)[COIN] == 10_000 - 200 + 40
+    assert dict(state.account(2).positions)[COIN] == 100
+    assert (state.account(1).pub_x, state.account(1).pub_y) == derive_public(new_key)
+    assert exchange.queue() == (8, 8)

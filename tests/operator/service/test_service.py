@@ -55,12 +55,14 @@ def start():
             process.end(signal.SIGKILL)
 
 
-def wait_for_batches(process, count):
-    until = time.monotonic() + 60
+def wait_until_settled(process, **rows):
+    """Wait until confirmed batches have so many rows in all, and return them."""
+    until = time.monotonic() + 90
     while True:
         batches = process.client.get("/v1/batches").json()["batches"]
-        if sum(b["state"] == "confirmed" for b in batches) >= count:
-            return batches
+        confirmed = [b for b in batches if b["state"] == "confirmed"]
+        if all(sum(b[kind] for b in confirmed) >= count for kind, count in rows.items()):
+            return confirmed
         assert time.monotonic() < until, batches
         time.sleep(0.1)
 
@@ -69,7 +71,7 @@ def test_it_settles_by_itself_and_survives_kills(populated, tmp_path, start):
     live = populated
     directory = live.directory(tmp_path / "operator", batch_interval_s=0.1, clock="wall")
     first = start(directory)
-    wait_for_batches(first, 1)
+    wait_until_settled(first, requests=4)
     # Proving goes on while orders are taken: the API answers meanwhile.
     body = live.order(1, "sell", 1000, 10, 1, valid_until=int(time.time()) + 3600)
     answer = first.client.post("/v1/orders", json=body)
@@ -81,7 +83,7 @@ def test_it_settles_by_itself_and_survives_kills(populated, tmp_path, start):
     assert second.client.get("/v1/accounts/1").json()["open_orders"][0]["id"] == "1"
     body = live.order(2, "buy", 1000, 10, 1, valid_until=int(time.time()) + 3600)
     assert second.client.post("/v1/orders", json=body).json()["order"]["status"] == "filled"
-    wait_for_batches(second, 2)
+    wait_until_settled(second, requests=5, trades=1)
     assert second.client.get("/v1/health").json()["status"] == "ok"
     assert second.end(signal.SIGTERM) == 0
     assert not (directory / "operator.url").exists()
