@@ -7,7 +7,7 @@ include "../generated/constants.circom";
 
 /*
  * Sponge(n): out = C of n field elements: h_0 = n, h_{k+1} = Poseidon16(h_k, the next 15 elements, zero padded).
- * The length comes first, so padding is no other message. Cost: 609 ceil(n / 15).
+ * The length comes first, so padding is no other message. Cost: 609 ceil(n / 15) - 3.
  */
 template Sponge(n) {
     signal input in[n];

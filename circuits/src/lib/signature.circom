@@ -25,7 +25,7 @@ include "./range.circom";
  *    of order 1 and 2, and an odd-order subgroup has no point of order 2
  * 5. enabled => the equation holds
  * A disabled row carries any valid points, e.g. B8 twice. R8 needs no subgroup check: the equation puts it there.
- * Cost: 3 + 3 + (253 + 131) + 321 + (254 + 131) + 18 + 1 + 2,307 + 512 + 6 + 2 = about 3,960.
+ * Cost: 3 + 3 + (253 + 131) + 321 + (254 + 131) + 1 + 2 and circomlib's doublings, products and sum 2,856 = 3,956.
  */
 template StrictSignature() {
     signal input enabled;

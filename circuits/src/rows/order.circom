@@ -21,7 +21,7 @@ include "../generated/constants.circom";
  * 3. buy: exQuote baseAmount <= exBase quoteAmount, sell: >=. Products below 2^128: exact; a negative difference is not in 128 bits
  * 4. fee 10000 <= maxFeeBps exQuote. Both below 2^78
  * 5. exBase = 0 => exQuote = 0, and then fee = 0 by 4 (rule M11)
- * Cost: 1 + 1 + 64 + 1 + 3 + 128 + 1 + 78 + 1 = 277.
+ * Cost: (1 + 1 + 64) + 1 + (3 + 128) + (1 + 78) + 1 = 278.
  */
 template OrderLimits() {
     signal input isOrder;

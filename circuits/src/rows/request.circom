@@ -44,7 +44,8 @@ template IsAmong(k) {
  * 3. no request => all words are 0
  * 4. exit => the token is not among the account's new positions (rule M13: all of it leaves)
  * 5. outcome of a deposit is 1 exactly when the new positions are full and lack the token; of open and key 0
- * Cost: 5 + (24 + 16 + 64 + 64) + 240 + 4 + (16 + 1) + (2 + 2 + 2) + folds 5 + fractions 3 + 1 = 449; 5 sponge elements.
+ * Cost: 5 + (24 + 16 + 64 + 64) + 240 + 4 + (16 + 1) + (2 + 3) + 1 + (1 + 4 + 1) + (1 + 1) + 1 = 449;
+ * in a batch also 5 sponge elements and 4 words, in all 657.
  */
 template RequestRow() {
     signal input z;
