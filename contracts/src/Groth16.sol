@@ -15,7 +15,7 @@ library Groth16 {
     error VerifyingKeyLength(uint256 length, uint256 expected);
     /// @notice A point is off its curve or outside the subgroup.
     error VerifyingKeyPoint();
-    /// @notice gamma equals delta (anyone could prove anything), or one of the four key points is infinity.
+    /// @notice gamma is delta or -delta (anyone could prove anything), or one of the four key points is infinity.
     error VerifyingKeyDegenerate();
     error DataContractFailed();
 
@@ -113,7 +113,8 @@ library Groth16 {
                 degenerate := or(degenerate, iszero(any))
             }
             degenerate := or(degenerate, iszero(or(mload(words), mload(add(words, 32)))))
-            degenerate := or(degenerate, eq(keccak256(add(words, 192), 128), keccak256(add(words, 320), 128)))
+            // Equal first coordinates: gamma is delta or its negative, and either way the last two pairings can cancel.
+            degenerate := or(degenerate, eq(keccak256(add(words, 192), 64), keccak256(add(words, 320), 64)))
             ok := staticcall(gas(), 8, free, 576, free, 32)
             for { let i := 0 } iszero(gt(i, inputs)) { i := add(i, 1) } {
                 mcopy(free, add(words, add(448, mul(i, 64))), 64)

@@ -146,6 +146,8 @@ interface IProofbook {
     error NotOperator(address caller);
     /// @notice The operator must be an account without code that sends the transaction itself (M19).
     error OperatorNotPlainAccount(address caller);
+    /// @notice The call's data is not in the one plain ABI encoding, or more follows it (M19).
+    error CalldataNotCanonical();
     error NotAccountOwner(uint24 account, address caller);
     error ZeroAddress();
     error IsFrozen();

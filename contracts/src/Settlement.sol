@@ -85,6 +85,7 @@ abstract contract Settlement is RequestQueue {
         uint256[8] calldata proof
     ) external nonReentrant whenLive {
         _checkOperator();
+        _checkCalldata(requests, actions, fees);
         _checkTimestamp(timestamp);
         if (newRoot >= Constants.R) revert RootOutOfRange(newRoot);
         if (c >= Constants.R) revert CommitmentOutOfRange(c);
@@ -138,6 +139,30 @@ abstract contract Settlement is RequestQueue {
         if (msg.sender != operator) revert NotOperator(msg.sender);
         // solhint-disable-next-line avoid-tx-origin
         if (msg.sender != tx.origin || msg.sender.code.length != 0) revert OperatorNotPlainAccount(msg.sender);
+    }
+
+    /// @dev Solidity reads tails at any offset, unclean padding and trailing bytes; other decoders don't. What nobody can
+    /// decode, nobody can rebuild the state from, so only the one plain encoding is accepted (M19).
+    function _checkCalldata(RequestData[] calldata requests, bytes calldata actions, bytes calldata fees) private pure {
+        bool ok;
+        assembly ("memory-safe") {
+            function padded(length) -> p {
+                p := and(add(length, 31), not(31))
+            }
+            function isClean(at, length) -> c {
+                let rest := and(length, 31)
+                c := or(iszero(rest), iszero(shl(shl(3, rest), calldataload(sub(add(at, length), rest)))))
+            }
+            // The selector and 15 words of the head; then each tail behind its length word.
+            ok := eq(requests.offset, add(484, 32))
+            let end := add(requests.offset, mul(requests.length, 320))
+            ok := and(ok, eq(actions.offset, add(end, 32)))
+            end := add(actions.offset, padded(actions.length))
+            ok := and(ok, eq(fees.offset, add(end, 32)))
+            ok := and(ok, eq(calldatasize(), add(fees.offset, padded(fees.length))))
+            ok := and(ok, and(isClean(actions.offset, actions.length), isClean(fees.offset, fees.length)))
+        }
+        if (!ok) revert CalldataNotCanonical();
     }
 
     function _checkTimestamp(uint32 timestamp) private view {

@@ -66,26 +66,14 @@ def test_a_revert_that_shows_only_when_mined_is_decoded(world):
     world.by("alice").open(1, 2, surplus=50)
     world.anvil.rpc("evm_setAutomine", False)
     try:
-        fast = world.contract.functions.claimFor(world.alice, 1)
-        fast.transact({"from": world.bob, "gas": 200_000, "gasPrice": 10**11})
-        sender = world.by("carol")
-        sender._sender._submit, submit = _then_mine(world, sender._sender._submit), sender._sender._submit
-        try:
-            with pytest.raises(ContractRevert, match="NothingToClaim"):
-                sender.claim_for(world.alice, 1)
-        finally:
-            sender._sender._submit = submit
+        first = world.contract.functions.claimFor(world.alice, 1)
+        first.transact({"from": world.bob, "gas": 200_000, "gasPrice": 10**11})
+        second = world.by("carol").submit("claimFor", world.alice, 1)
+        world.anvil.mine()
+        with pytest.raises(ContractRevert, match="NothingToClaim"):
+            world.by("carol").wait(second)
     finally:
         world.anvil.rpc("evm_setAutomine", True)
-
-
-def _then_mine(world, submit):
-    def both(tx):
-        sent = submit(tx)
-        world.anvil.mine()
-        return sent
-
-    return both
 
 
 def test_a_transaction_that_is_not_mined_times_out(world):

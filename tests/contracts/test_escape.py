@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from proofbook.chain.proofs import Q
 from proofbook.protocol.field import R
 
 
@@ -219,11 +220,12 @@ def test_constructor_reverts_VerifyingKeyLength(world, tools, reverts):
 
 
 def test_constructor_reverts_VerifyingKeyDegenerate(world, tools, reverts):
-    """With gamma = delta, a proof of one statement can be turned into one of any."""
+    """With gamma = delta (as before any contribution) or -delta, anybody can make a proof of anything."""
     words = world.exit_key.key_words()
     same = words[:10] + words[6:10] + words[14:]
+    negative = words[:10] + words[6:8] + [Q - words[8], Q - words[9]] + words[14:]
     infinite = [words[:a] + [0] * n + words[a + n :] for a, n in ((0, 2), (2, 4), (6, 4), (10, 4))]
-    for bad in (same, *infinite):
+    for bad in (same, negative, *infinite):
         with reverts("VerifyingKeyDegenerate"):
             tools.deploy(world.w3, world.deployer, world.config(exit_key=tools.words_bytes(bad)))
 

@@ -462,6 +462,53 @@ def test_m19_a_contract_can_not_commit(world, tools, reverts):
     test_commit_reverts_OperatorNotPlainAccount(world, tools, reverts)
 
 
+@pytest.mark.parametrize("how", ["appended", "padding of actions", "padding of fees", "tail moved", "tails swapped"])
+def test_commit_reverts_CalldataNotCanonical(world, tools, reverts, how):
+    world.open("alice")
+    arguments = world.arguments([(world.queue()[0], 0)], actions=[order(0)], fees=[FeeRow(1, 5)])
+    plain = bytes.fromhex(world.contract.encode_abi("commit", arguments)[2:])
+    head, tails = plain[:484], plain[484:]
+    requests, actions, fees = tails[:352], tails[352:448], tails[448:]
+    dirty = {
+        "appended": plain + bytes(32),
+        "padding of actions": head + requests + actions[:-1] + b"\1" + fees,
+        "padding of fees": plain[:-1] + b"\1",
+        "tail moved": _moved(head, (0, 32, 32)) + requests + bytes(32) + actions + fees,
+        "tails swapped": _moved(head, (0, 64, -96)) + requests + fees + actions,
+    }[how]
+    sender = tools.Sender(world.w3, world.operator, world.exchange.abi)
+    with reverts("CalldataNotCanonical"):
+        sender.send(RawCall(world, dirty))
+    sender.send(RawCall(world, plain))
+
+
+def _moved(head: bytes, by: tuple[int, int, int]) -> bytes:
+    """Move the offsets of requests, actions and fees (words 3 to 5 of the head)."""
+    words = [int.from_bytes(head[4 + 32 * k :][:32], "big") for k in range(15)]
+    for k, distance in enumerate(by):
+        words[3 + k] += distance
+    return head[:4] + b"".join(w.to_bytes(32, "big") for w in words)
+
+
+class RawCall:
+    """Calldata as it is, with the two methods of web3's calls that sending needs."""
+
+    def __init__(self, world, data: bytes) -> None:
+        self.world, self.data = world, data
+
+    def estimate_gas(self, tx):
+        return self.world.w3.eth.estimate_gas(self.build_transaction(tx))
+
+    def build_transaction(self, tx):
+        return {**tx, "to": self.world.address, "data": self.data}
+
+
+def test_m19_what_a_batch_carries_can_be_decoded_by_anybody(world, tools, reverts):
+    """Data that only Solidity's lenient decoder understands would keep everybody from rebuilding the state."""
+    for how in ("padding of actions", "tails swapped"):
+        test_commit_reverts_CalldataNotCanonical(world, tools, reverts, how)
+
+
 def test_m22_timestamps_never_go_back_nor_ahead_nor_far_behind(world, reverts):
     now = world.now()
     world.commit(timestamp=now - 300)

@@ -143,7 +143,6 @@ class Exchange:
             raise NotProofbook(f"there is no contract at {self.address}", "check chain and address")
         self.abi = contract_artifact("Proofbook").abi
         self.contract: Contract = w3.eth.contract(address=self.address, abi=self.abi)
-        self._account = account
         self._timeout = timeout
         self._sender = Sender(w3, account, self.abi, timeout) if account is not None else None
 
@@ -287,9 +286,20 @@ class Exchange:
         ContractRevert, TransactionFailed
             As `Sender.send`.
         """
+        return self._sending().send(self.contract.functions[name](*arguments), value)
+
+    def submit(self, name: str, *arguments: Any, value: int = 0) -> str:
+        """Send a transaction and return its hash at once; `wait` for it later. Errors as `send`."""
+        return self._sending().submit(self.contract.functions[name](*arguments), value)
+
+    def wait(self, tx: str) -> TxReceipt:
+        """Wait for the receipt of a submitted transaction; errors as `send`."""
+        return self._sending().wait(tx)
+
+    def _sending(self) -> Sender:
         if self._sender is None:
             raise ChainError("this exchange has no account to send from", "give it one")
-        return self._sender.send(self.contract.functions[name](*arguments), value)
+        return self._sender
 
     def open(self, pub_x: int, pub_y: int, surplus: int = 0) -> tuple[int, TxReceipt]:
         """Queue the opening of an account and return its index.
@@ -312,11 +322,8 @@ class Exchange:
 
     def approve(self, token: TokenInfo, amount: int) -> TxReceipt:
         """Allow the contract to take `amount` quanta of an ERC-20 from the sender."""
-        if self._account is None:
-            raise ChainError("this exchange has no account to send from", "give it one")
         erc20 = self.w3.eth.contract(address=token.address, abi=_ERC20_ABI)
-        sender = Sender(self.w3, self._account, self.abi, self._timeout)
-        return sender.send(erc20.functions.approve(self.address, amount * token.quantum))
+        return self._sending().send(erc20.functions.approve(self.address, amount * token.quantum))
 
     def change_key(self, index: int, pub_x: int, pub_y: int, surplus: int = 0) -> TxReceipt:
         """Queue a new trading key."""

@@ -24,17 +24,13 @@ SETTINGS: Final[dict[str, Any]] = {
     "viaIR": True,
     "evmVersion": "cancun",
     "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
-    "outputSelection": {
-        "*": {
-            "*": [
-                "abi",
-                "evm.bytecode.object",
-                "evm.deployedBytecode.object",
-                "evm.deployedBytecode.immutableReferences",
-            ]
-        }
-    },
 }
+_OUTPUTS: Final = [
+    "abi",
+    "evm.bytecode.object",
+    "evm.deployedBytecode.object",
+    "evm.deployedBytecode.immutableReferences",
+]
 MAX_RUNTIME_BYTES: Final = 24_576
 """The chain's limit on a contract's code (EIP-170)."""
 _IMPORT = re.compile(r'^\s*import\s+(?:[^;"]*\sfrom\s+)?"([^"]+)"\s*;', re.MULTILINE)
@@ -87,9 +83,10 @@ def contract_artifact(name: str) -> Artifact:
     CompileError
         If the sources don't compile or there is no such contract.
     """
-    sources = _closure(_unit_of(name))
+    unit = _unit_of(name)
+    sources = _closure(unit)
     source_hash = _hash_sources(sources)
-    compiled = _compiled(source_hash, sources)
+    compiled = _compiled(source_hash, unit, sources)
     if name not in compiled:
         raise CompileError(f"no contract named {name}", "the contracts are: " + ", ".join(sorted(compiled)))
     c = compiled[name]
@@ -106,27 +103,28 @@ def contract_artifact(name: str) -> Artifact:
 _memory: dict[str, dict[str, dict[str, Any]]] = {}
 
 
-def _compiled(source_hash: str, sources: dict[str, str]) -> dict[str, dict[str, Any]]:
-    if source_hash not in _memory:
-        _memory[source_hash] = _from_cache(source_hash) or _build(source_hash, sources)
-    return _memory[source_hash]
+def _compiled(source_hash: str, unit: str, sources: dict[str, str]) -> dict[str, dict[str, Any]]:
+    key = f"{Path(unit).stem}-{source_hash}"
+    if key not in _memory:
+        _memory[key] = _from_cache(key) or _build(key, unit, sources)
+    return _memory[key]
 
 
-def _cached_file(source_hash: str) -> Path:
-    return root() / "build" / "contracts" / f"{source_hash}.json"
+def _cached_file(key: str) -> Path:
+    return root() / "build" / "contracts" / f"{key}.json"
 
 
-def _from_cache(source_hash: str) -> dict[str, dict[str, Any]] | None:
+def _from_cache(key: str) -> dict[str, dict[str, Any]] | None:
     try:
-        found: dict[str, dict[str, Any]] = json.loads(_cached_file(source_hash).read_text())
+        found: dict[str, dict[str, Any]] = json.loads(_cached_file(key).read_text())
         return found
     except (FileNotFoundError, ValueError):
         return None  # a torn file is compiled again and replaced
 
 
-def _build(source_hash: str, sources: dict[str, str]) -> dict[str, dict[str, Any]]:
-    result = _contracts_of(_run_solc(sources))
-    target = _cached_file(source_hash)
+def _build(key: str, unit: str, sources: dict[str, str]) -> dict[str, dict[str, Any]]:
+    result = _contracts_of(_run_solc(unit, sources)["contracts"][unit])
+    target = _cached_file(key)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Written aside and renamed, so that two processes at once never see half a file.
     handle, temporary = tempfile.mkstemp(dir=target.parent)
@@ -183,11 +181,12 @@ def _hash_sources(sources: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps([_solc_version(), SETTINGS, sources], sort_keys=True).encode()).hexdigest()
 
 
-def _run_solc(sources: dict[str, str]) -> dict[str, Any]:
+def _run_solc(unit: str, sources: dict[str, str]) -> dict[str, Any]:
     request = {
         "language": "Solidity",
         "sources": {unit: {"content": text} for unit, text in sources.items()},
-        "settings": SETTINGS,
+        # Only what was asked for: code of contracts that are merely imported takes as long again.
+        "settings": {**SETTINGS, "outputSelection": {unit: {"*": _OUTPUTS}}},
     }
     try:
         run = subprocess.run(
@@ -210,19 +209,15 @@ def _run_solc(sources: dict[str, str]) -> dict[str, Any]:
     return output
 
 
-def _contracts_of(output: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Keep what we use of our own contracts (libraries of node_modules are inlined and left out)."""
+def _contracts_of(contracts: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Keep what we use of a source unit's contracts."""
     found: dict[str, dict[str, Any]] = {}
-    for unit, contracts in output["contracts"].items():
-        if unit.startswith("@"):
-            continue
-        for name, c in contracts.items():
-            references = c["evm"]["deployedBytecode"].get("immutableReferences", {})
-            places = sorted((r["start"], r["length"]) for rs in references.values() for r in rs)
-            found[name] = {
-                "abi": c["abi"],
-                "bytecode": c["evm"]["bytecode"]["object"],
-                "deployed": c["evm"]["deployedBytecode"]["object"],
-                "immutables": places,
-            }
+    for name, c in contracts.items():
+        references = c["evm"]["deployedBytecode"].get("immutableReferences", {})
+        found[name] = {
+            "abi": c["abi"],
+            "bytecode": c["evm"]["bytecode"]["object"],
+            "deployed": c["evm"]["deployedBytecode"]["object"],
+            "immutables": sorted((r["start"], r["length"]) for rs in references.values() for r in rs),
+        }
     return found

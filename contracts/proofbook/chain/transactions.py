@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from eth_account.signers.local import LocalAccount
-from eth_typing import ChecksumAddress
+from eth_typing import ChecksumAddress, HexStr
 from eth_utils.abi import abi_to_signature, function_signature_to_4byte_selector
 from requests.exceptions import RequestException
 from web3 import Web3
@@ -20,6 +20,7 @@ from proofbook.chain.hints import HINTS
 GAS_MARGIN_PERCENT: Final = 20
 """Added to the estimate: the queue or the clock may have moved by the time it is mined."""
 RECEIPT_SECONDS: Final = 120.0
+_POLL_SECONDS: Final = 0.05
 _STANDARD_ERRORS: Final[tuple[dict[str, Any], ...]] = tuple(
     {"type": "error", "name": name, "inputs": [{"name": field, "type": kind} for field, kind in fields]}
     for name, fields in {
@@ -79,6 +80,10 @@ class Sender:
         TransactionFailed
             If the node refuses it or it is not mined in time.
         """
+        return self.wait(self.submit(call, value))
+
+    def submit(self, call: Any, value: int = 0) -> str:
+        """Send without waiting; returns the transaction's hash. Errors as `send`, but for what shows when mined."""
         base: TxParams = {"from": self.address, "value": Web3.to_wei(value, "wei")}
         try:
             estimate = call.estimate_gas(base)
@@ -90,30 +95,41 @@ class Sender:
                         "nonce": self.w3.eth.get_transaction_count(self.address, "pending"),
                     }
                 )
-                tx_hash = self._submit(tx)
-            receipt = self.w3.eth.wait_for_transaction_receipt(tx_hash, timeout=self.timeout, poll_latency=0.05)
+                return Web3.to_hex(self._submit(tx))
         except ContractLogicError as error:
             raise decode_revert(self._abi, error) from error
-        except TimeExhausted as error:
-            raise TransactionFailed(f"not mined within {self.timeout} s", "raise the gas price, or wait") from error
         except (Web3Exception, ValueError, RequestException) as error:
             raise TransactionFailed(f"the node refused the transaction: {error}") from error
-        if receipt["status"] != 1:
-            self._explain(tx, receipt)
-        return receipt
 
-    def _submit(self, tx: TxParams) -> Any:
-        if isinstance(self.account, str):
-            return self.w3.eth.send_transaction(tx)
-        return self.w3.eth.send_raw_transaction(self.account.sign_transaction(tx).raw_transaction)  # type: ignore[arg-type]
-
-    def _explain(self, tx: TxParams, receipt: TxReceipt) -> None:
-        """Call it again on the block it failed in, to learn the error; always raises."""
-        again: TxParams = {k: v for k, v in tx.items() if k in ("from", "to", "data", "value")}  # type: ignore[assignment]
+    def wait(self, tx_hash: str) -> TxReceipt:
+        """Wait until a transaction is mined; errors as `send`."""
         try:
-            self.w3.eth.call(again, receipt["blockNumber"])
+            receipt = self.w3.eth.wait_for_transaction_receipt(
+                HexStr(tx_hash), timeout=self.timeout, poll_latency=_POLL_SECONDS
+            )
+            if receipt["status"] != 1:
+                self._explain(receipt)
+            return receipt
+        except TimeExhausted as error:
+            raise TransactionFailed(f"not mined within {self.timeout} s", "raise the gas price, or wait") from error
         except ContractLogicError as error:
             raise decode_revert(self._abi, error) from error
+        except (Web3Exception, ValueError, RequestException) as error:
+            raise TransactionFailed(f"transaction {tx_hash} can't be followed: {error}") from error
+
+    def _submit(self, tx: TxParams) -> bytes:
+        if isinstance(self.account, str):
+            return self.w3.eth.send_transaction(tx)
+        signed = self.account.sign_transaction(tx)  # type: ignore[arg-type]
+        return self.w3.eth.send_raw_transaction(signed.raw_transaction)
+
+    def _explain(self, receipt: TxReceipt) -> None:
+        """Call it again on the block it failed in, to learn the error; always raises."""
+        tx = self.w3.eth.get_transaction(receipt["transactionHash"])
+        again: TxParams = {"from": tx["from"], "data": tx["input"], "value": tx["value"], "gas": tx["gas"]}
+        if "to" in tx:
+            again["to"] = tx["to"]
+        self.w3.eth.call(again, receipt["blockNumber"])
         raise TransactionFailed(f"transaction {Web3.to_hex(receipt['transactionHash'])} reverted")
 
 
