@@ -85,11 +85,11 @@ def test_a_restart_at_any_point_leads_to_the_same_state(world, path, seed):
     sequencer.close()
 
 
-def test_wrong_signatures_never_reach_the_engine(world, sequencer):
+def test_m3_wrong_signatures_never_reach_the_engine(world, sequencer):
     world.sell(1, 100, 5)
     good = world.commands[-1].signed
     bad = [
-        replace(good, action=replace(good.action, quote_amount=501 * 1)),
+        replace(good, action=replace(good.action, quote_amount=501)),
         replace(good, signature=good.signature._replace(s=good.signature.s + 1)),
         replace(good, signature=good.signature._replace(s=-1)),
         replace(good, signature=good.signature._replace(r8=Point(0, 1))),

@@ -94,29 +94,24 @@ class Trading:
         Refused
             With any code of an order; then nothing has changed, but for the id after `matching.match` refused.
         """
-        state = self._registry.get_active(action.account, action.base, action.quote)
-        self._registry.check_id(state, action.id)
-        market = self._markets.get(action.base, action.quote)
-        price, lots = market.get_price_and_lots(action.base_amount, action.quote_amount)
-        if action.max_fee_bps < (bps := get_fee_bps(market, action.flags)):
-            raise Refused(Code.FEE_CAP, f"this order can be charged {bps} bps, and allows {action.max_fee_bps}")
-        order = Order(action.account, action.id, Side(action.side), price, lots, action.flags, market.symbol)
+        market, order = self._make_order(action)
+        state = self._registry.get(order.account)
         self._ledger.reserve(order, market)
         try:
             steps = match(self.books[market.symbol], order, self._width)
         except Refused:
             self._ledger.release(order, market)
-            self._registry.use_id(state, action.id, SlotState.DONE)
+            self._registry.use_id(state, order.id, SlotState.DONE)
             raise
-        self._registry.use_id(state, action.id, SlotState.LIVE)
+        self._registry.use_id(state, order.id, SlotState.LIVE)
         self._emit(
             e.OrderAccepted,
             symbol=market.symbol,
             account=order.account,
             id=order.id,
             side=int(order.side),
-            price=price,
-            lots=lots,
+            price=order.price,
+            lots=order.lots,
             flags=order.flags,
             valid_until=action.valid_until,
         )
@@ -130,6 +125,16 @@ class Trading:
             self.live[order.key] = taker
             self.by_account.setdefault(order.account, {})[order.id] = taker
             heappush(self._expiries, (action.valid_until, *order.key))
+
+    def _make_order(self, action: Action) -> tuple[Market, Order]:
+        """Return the order that an action is, with its market, or refuse it for what needs no money to be seen."""
+        state = self._registry.get_active(action.account, action.base, action.quote)
+        self._registry.check_id(state, action.id)
+        market = self._markets.get(action.base, action.quote)
+        price, lots = market.get_price_and_lots(action.base_amount, action.quote_amount)
+        if action.max_fee_bps < (bps := get_fee_bps(market, action.flags)):
+            raise Refused(Code.FEE_CAP, f"this order can be charged {bps} bps, and allows {action.max_fee_bps}")
+        return market, Order(action.account, action.id, Side(action.side), price, lots, action.flags, market.symbol)
 
     def _book_steps(self, taker: Live, steps: list[Fill | SelfTrade]) -> None:
         """Book what matching did. The taker's money moves once, for all its trades together."""
