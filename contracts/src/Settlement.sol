@@ -120,7 +120,7 @@ abstract contract Settlement is RequestQueue {
         RequestData[] calldata requests,
         bytes calldata actions,
         bytes calldata fees
-    ) internal view returns (uint256[] memory) {
+    ) private view returns (uint256[] memory) {
         // Number, old root and domain are the contract's own, never the caller's (M18).
         Page.Header memory header = Page.Header({
             domain: Page.domain(),
@@ -172,7 +172,7 @@ abstract contract Settlement is RequestQueue {
     }
 
     function _fit(uint16 sizeId, uint256 nRequests, uint256 actionBytes, uint256 feeBytes)
-        internal
+        private
         view
         returns (SizeSlot memory size)
     {

@@ -2,25 +2,25 @@
 pragma solidity ^0.8.28;
 
 import {Groth16} from "../src/Groth16.sol";
+import {IProofbook} from "../src/IProofbook.sol";
 import {Page} from "../src/Page.sol";
-import {Proofbook} from "../src/Proofbook.sol";
 
-/// @notice Shows the words of a batch, and the point and value, that `commit` would compute. For tests only.
-contract ProofbookHarness is Proofbook {
-    constructor(Config memory c) Proofbook(c) {}
+/// @notice Shows the words of a batch, and the point and value, as `commit` computes them. For tests only.
+contract PageHarness {
+    function domain() external view returns (uint256) {
+        return Page.domain();
+    }
 
     function pageOf(
-        uint16 sizeId,
-        uint32 timestamp,
-        uint256 newRoot,
-        RequestData[] calldata requests,
+        Page.Header memory header,
+        IProofbook.Size memory size,
+        IProofbook.RequestData[] calldata requests,
         bytes calldata actions,
         bytes calldata fees,
         uint256 c
     ) external view returns (uint256[] memory d, uint256 z, uint256 y) {
-        SizeSlot memory size = _fit(sizeId, requests.length, actions.length, fees.length);
-        d = _page(size, sizeId, timestamp, newRoot, requests, actions, fees);
-        z = Page.challenge(sizeId, d, c);
+        d = Page.build(header, size, requests, actions, fees);
+        z = Page.challenge(header.sizeId, d, c);
         y = Page.evaluate(d, z);
     }
 }

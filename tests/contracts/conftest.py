@@ -93,7 +93,7 @@ class World:
         self.sizes: tuple[Size, ...] = SIZES["minimal"]
         self.chain_id = self.w3.eth.chain_id
         self.deployment = deploy(self.w3, self.deployer, self.config())
-        self.harness = deploy(self.w3, self.deployer, self.config(), "ProofbookHarness").contract
+        self.harness = deploy_contract(self.w3, self.deployer, "PageHarness").contract
         self.contract = self.deployment.contract
         self.address = self.deployment.address
         self._as: dict[str, Exchange] = {}
@@ -176,6 +176,18 @@ class World:
         """A proof for words D, as the circuit would give it."""
         z = challenge(self.chain_id, address or self.address, size_id, words, c)
         return self.batch_keys[size_id].prove([c, z, horner(words, z)])
+
+    def on_chain(self, page: Page, requests=(), c: int = 5, actions: bytes | None = None, fees: bytes | None = None):
+        """D, z and y of a batch as the contract computes them; `actions` and `fees` in place of the page's."""
+        h, size = page.header, self.sizes[page.header.size_id]
+        return self.harness.functions.pageOf(
+            (h.domain, h.size_id, h.number, h.timestamp, h.old_root, h.new_root),
+            (size.requests, size.actions, size.accounts, size.fees),
+            [q.argument(outcome) for q, outcome in requests],
+            actions_calldata(page.actions) if actions is None else actions,
+            fees_calldata(page.fees) if fees is None else fees,
+            c,
+        ).call()
 
     def arguments(self, requests=(), page: Page | None = None, c: int = 5, **rows):
         """Arguments of a commit that the contract accepts."""

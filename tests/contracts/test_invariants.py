@@ -9,7 +9,7 @@ from proofbook.chain.errors import ContractRevert
 from proofbook.protocol.table import ActionType, RequestKind
 from proofbook.protocol.words import ActionRow
 
-CALLS = 250
+CALLS = 240
 PEOPLE = ("alice", "bob", "carol")
 
 
@@ -121,7 +121,7 @@ def test_the_vault_covers_what_is_owed_through_a_random_life(world, seed):
     life = Life(world, seed)
     for k in range(CALLS):
         life.step()
-        if k % 10 == 0:
+        if k % 12 == 0:
             life.check()
     life.check()
     assert life.done > CALLS // 2

@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 
-from proofbook.chain.client import commit_arguments
 from proofbook.chain.errors import ContractRevert
 from proofbook.protocol.field import R
 from proofbook.protocol.messages import challenge, domain_of
 from proofbook.protocol.sponge import horner
 from proofbook.protocol.table import ActionType, RequestKind
-from proofbook.protocol.words import ActionRow, FeeRow, actions_calldata, fees_calldata, page_words
+from proofbook.protocol.words import ActionRow, FeeRow, page_words
 
 GWEI = 10**9
 NO_PROOF = [0] * 8
@@ -89,8 +88,8 @@ def test_full_batch_of_the_larger_size(world, funded, gas):
 def test_contract_and_python_agree_on_every_word(world, funded, gas):
     """The harness shows D, z and y as the contract computes them, for a batch with something in every place."""
     a, token, _ = funded
-    harness, h = world.harness, world.harness.functions
-    domain = domain_of(world.chain_id, harness.address)
+    harness = world.harness.address
+    assert world.harness.functions.domain().call() == domain_of(world.chain_id, harness)
     world.by("alice").deposit(a, token, 3)
     world.by("alice").force_exit(a, token)
     requests = [(world.queue()[0], 1), (world.queue()[1], 2**64 - 1)]
@@ -103,27 +102,14 @@ def test_contract_and_python_agree_on_every_word(world, funded, gas):
     ]
     for size_id in (0, 1):
         page = world.page(
-            requests, actions, [FeeRow(65535, full)], size_id, domain=domain, number=1,
-            old_root=h.genesisRoot().call(), new_root=R - 1, timestamp=2**32 - 1,
+            requests, actions, [FeeRow(65535, full)], size_id, domain=2**248 - 1, number=full,
+            old_root=R - 2, new_root=R - 1, timestamp=2**32 - 1,
         )  # fmt: skip
         words = page_words(page, world.sizes[size_id])
-        given = commit_arguments(**_plain(page, requests), c=R - 1, proof=NO_PROOF)[:-1]
-        d, z, y = h.pageOf(*given).call()
+        d, z, y = world.on_chain(page, requests, R - 1)
         assert d == words
-        assert z == challenge(world.chain_id, harness.address, size_id, words, R - 1)
+        assert z == challenge(world.chain_id, harness, size_id, words, R - 1)
         assert y == horner(words, z)
-
-
-def _plain(page, requests):
-    header = page.header
-    return {
-        "size_id": header.size_id,
-        "timestamp": header.timestamp,
-        "new_root": header.new_root,
-        "requests": requests,
-        "actions": actions_calldata(page.actions),
-        "fees": fees_calldata(page.fees),
-    }
 
 
 # --- what commit refuses
@@ -357,27 +343,23 @@ def test_m16_every_word_moves_z(world, funded):
     a, token, _ = funded
     world.by("alice").deposit(a, token, 3)
     (queued,) = world.queue()
-    base = {
-        "size_id": 0,
-        "timestamp": world.now(),
-        "new_root": 77,
-        "requests": [(queued, 0)],
-        "actions": bytes(40),
-        "fees": bytes(10),
-        "c": 5,
-    }
-    changes: list[dict[str, Any]] = [
-        {}, {"size_id": 1}, {"timestamp": world.now() + 1}, {"new_root": 78}, {"requests": []},
-        {"requests": [(queued, 1)]}, {"actions": bytes(15) + b"\1" + bytes(24)}, {"actions": bytes(39) + b"\1"},
-        {"actions": bytes(80)}, {"fees": bytes(9) + b"\1"}, {"fees": b""}, {"c": 6},
-        *({"requests": [(dataclasses.replace(queued, request=dataclasses.replace(queued.request, **{f: 9})), 0)]}
-          for f in ("kind", "account", "token", "amount", "owner", "pub_x", "pub_y")),
+    page = world.page()
+    seen = {world.on_chain(page, [(queued, 0)])[1]}
+    for field in ("domain", "number", "timestamp", "old_root", "new_root", "size_id"):
+        value = getattr(page.header, field)
+        header = dataclasses.replace(page.header, **{field: value + 1})
+        seen.add(world.on_chain(dataclasses.replace(page, header=header), [(queued, 0)])[1])
+    for field in ("kind", "account", "token", "amount", "owner", "pub_x", "pub_y"):
+        request = dataclasses.replace(queued.request, **{field: 9})
+        seen.add(world.on_chain(page, [(dataclasses.replace(queued, request=request), 0)])[1])
+    rows: list[dict[str, Any]] = [
+        {"actions": bytes(15) + b"\1" + bytes(24)}, {"actions": bytes(39) + b"\1"}, {"actions": bytes(40)},
+        {"actions": bytes(80)}, {"fees": bytes(9) + b"\1"}, {"fees": bytes(10)}, {"c": 6},
     ]  # fmt: skip
-    seen = set()
-    for change in changes:
-        given = commit_arguments(**{**base, **change}, proof=NO_PROOF)[:-1]
-        seen.add(world.harness.functions.pageOf(*given).call()[1])
-    assert len(seen) == len(changes)
+    for row in rows:
+        seen.add(world.on_chain(page, [(queued, 0)], **row)[1])
+    seen |= {world.on_chain(page, [(queued, 1)])[1], world.on_chain(page, [])[1]}
+    assert len(seen) == 1 + 6 + 7 + len(rows) + 2
 
 
 def test_m16_a_word_chosen_after_z_is_refused(world, reverts):

@@ -55,7 +55,7 @@ HINTS: Final[dict[str, str]] = {
     "UnknownSize": "that size id is not one of the deployment's",
     "UnknownToken": "the owner has to add the token first",
     "ValueTooLow": "send at least the fee (requestFee) and, for ETH, the amount",
-    "VerifyingKeyDegenerate": "set the circuit up again: gamma must not be delta or -delta and no key point be infinity",
+    "VerifyingKeyDegenerate": "set up again: gamma must not be delta or -delta, and no key point infinity",
     "VerifyingKeyLength": "the key is another circuit's",
     "VerifyingKeyPoint": "the key is corrupt",
     "ZeroAddress": "name an address",
