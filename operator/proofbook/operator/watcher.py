@@ -101,12 +101,17 @@ class Watcher:
     ) -> None:
         self._engine, self._submit, self._store, self._exchange = engine, submit, store, exchange
         self._confirmations, self._attempts = confirmations, rpc_attempts
-        known: list[tuple[int, str]] = [(int(n), str(h)) for n, h in json.loads(store.get_meta(BLOCKS) or "[]")]
-        first = known[-1][0] + 1 if known else start_block
-        # Every block is read at once; confirmations are counted here, because noting comes before confirming.
-        self._blocks = ConfirmedBlocks(exchange.w3, first, 0, tuple(known))
+        self._start_block = start_block
+        self._blocks = self._reader()
         self._lock = asyncio.Lock()
-        self.block = first - 1
+        self.block = self._blocks.next_block - 1
+
+    def _reader(self) -> ConfirmedBlocks:
+        """Return a reader that goes on after the blocks that were taken in."""
+        known = [(int(n), str(h)) for n, h in json.loads(self._store.get_meta(BLOCKS) or "[]")]
+        first = known[-1][0] + 1 if known else self._start_block
+        # Every block is read at once; confirmations are counted here, because noting comes before confirming.
+        return ConfirmedBlocks(self._exchange.w3, first, 0, tuple(known))
 
     async def poll(self) -> None:
         """Take in what is new on L1.
@@ -119,15 +124,23 @@ class Watcher:
             The node does not answer; may be tried again.
         """
         async with self._lock:
-            await self._catch_up()
             try:
-                span = await retry(self._attempts, self._blocks.advance)
-            except ReorgDetected as reorg:
-                await self._undo(reorg.fork_block)
-                span = await retry(self._attempts, self._blocks.advance)
-            if span is not None:
-                await self._read(*span)
-            await self._confirm()
+                await self._poll()
+            except BaseException:
+                # The reader has moved on; what it handed out was not taken in.
+                self._blocks = self._reader()
+                raise
+
+    async def _poll(self) -> None:
+        await self._catch_up()
+        try:
+            span = await retry(self._attempts, self._blocks.advance)
+        except ReorgDetected as reorg:
+            await self._undo(reorg.fork_block)
+            span = await retry(self._attempts, self._blocks.advance)
+        if span is not None:
+            await self._read(*span)
+        await self._confirm()
 
     async def _read(self, first: int, last: int) -> None:
         events = await retry(self._attempts, lambda: list(requests_since(self._exchange, first, last)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proofbook.chain.events import requests_since
 from proofbook.operator.l1 import RpcUnavailable
 from proofbook.operator.watcher import ReorgError
 from proofbook.protocol.table import ETH_TOKEN
@@ -167,5 +168,47 @@ def test_a_node_that_does_not_answer_is_asked_again(live, session, tmp_path):
         with pytest.raises(RpcUnavailable):
             await s.operator.poll()
         assert s.operator.stopped is None
+
+    session(directory, work)
+
+
+def test_blocks_that_could_not_be_read_are_read_later(populated, session, tmp_path, monkeypatch):
+    live = populated
+    directory = live.directory(tmp_path / "operator")
+
+    async def work(s):
+        live.deposit("bob", 2, ETH_TOKEN, 7)
+        place = "proofbook.operator.watcher.requests_since"
+        monkeypatch.setattr(place, lambda *_: (_ for _ in ()).throw(ConnectionError("gone")))
+        for _ in range(2):
+            with pytest.raises(RpcUnavailable):
+                await s.operator.poll()
+            live.anvil.mine(1)
+        monkeypatch.setattr(place, requests_since)
+        await s.operator.poll()
+        assert seen(s) == ([], 6) and s.operator.engine.get_balance(2, ETH_TOKEN).total == 1_000_007
+
+    session(directory, work)
+
+
+def test_a_reorganisation_that_could_not_be_looked_into_is_noticed_again(live, session, tmp_path):
+    directory = live.directory(tmp_path / "operator", confirmations=3)
+    live.open("alice", 1)
+    live.anvil.mine(4)
+
+    async def work(s):
+        before = live.anvil.snapshot()
+        live.deposit("alice", 1, ETH_TOKEN, 500)
+        await s.operator.poll()
+        live.anvil.revert(before)
+        live.anvil.mine(3)
+        watcher = s.operator.watcher
+        real = watcher._hash_of
+        watcher._hash_of = lambda block: (_ for _ in ()).throw(ConnectionError("gone"))
+        with pytest.raises(RpcUnavailable):
+            await s.operator.poll()
+        watcher._hash_of = real
+        await s.operator.poll()
+        assert seen(s) == ([], 2) and s.operator.store.count_requests() == 2
 
     session(directory, work)
