@@ -265,6 +265,17 @@ def world(deployed):
 
 
 @pytest.fixture
+def funded(world):
+    """Alice's account, served, with 10,000 gwei and 500 quanta of a token."""
+    a = world.open("alice")
+    token, erc20 = world.token()
+    world.by("alice").deposit(a, 1, 10_000)
+    world.by("alice").deposit(a, token, 500)
+    world.serve()
+    return a, token, erc20
+
+
+@pytest.fixture
 def reverts():
     """``with reverts("Name", field=value):`` - the contract refuses by that very error."""
 
