@@ -38,7 +38,7 @@ from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.messages import SignedAction
 from proofbook.protocol.state import State
 from proofbook.protocol.table import FEE_ACCOUNT, ActionType, Size
-from proofbook.protocol.transition import apply, build
+from proofbook.protocol.transition import Outcome, apply, build
 from proofbook.protocol.words import Header, Page, Request, page_from_words, page_words
 
 log = logging.getLogger(__name__)
@@ -257,26 +257,8 @@ class Batcher:
 
     async def _built(self, plan: BatchPlan) -> tuple[BatchRecord, Page, State]:
         """Return the batch's record, page and the state after it, making what is not there."""
-        header = Header(
-            domain=self._domain,
-            size_id=plan.size_id,
-            number=plan.number,
-            timestamp=plan.timestamp,
-            fee_account=FEE_ACCOUNT,
-            old_root=self.state.root,
-            new_root=0,
-        )
         size = self._sizes[plan.size_id]
-        page, outcome = await asyncio.to_thread(
-            build,
-            self.state,
-            header,
-            [row.request for row in plan.requests],
-            [action.row for action in plan.actions],
-            plan.fees,
-            [action.signed for action in plan.actions],
-            size,
-        )
+        page, outcome = await asyncio.to_thread(self._build, plan, size)
         if page.requests != plan.requests:
             raise StateDiverged(f"batch {plan.number}: the engine and the protocol disagree on what requests do")
         words = "".join(f"{word:064x}" for word in page_words(page, size))
@@ -299,6 +281,19 @@ class Batcher:
             )
             self._write(record, "built")
         return record, page, outcome.state
+
+    def _build(self, plan: BatchPlan, size: Size) -> tuple[Page, Outcome]:
+        header = Header(
+            domain=self._domain,
+            size_id=plan.size_id,
+            number=plan.number,
+            timestamp=plan.timestamp,
+            fee_account=FEE_ACCOUNT,
+            old_root=self.state.root,
+            new_root=0,
+        )
+        rows, signed = [action.row for action in plan.actions], [action.signed for action in plan.actions]
+        return build(self.state, header, [row.request for row in plan.requests], rows, plan.fees, signed, size)
 
     def _write(self, record: BatchRecord, stage: str) -> BatchRecord:
         self._store.put_batch(record)
