@@ -30,6 +30,7 @@ lint: setup ## Formatting, types, layers, generated files, tree rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/stubtest --allowlist tools/stubtest-allow.txt proofbook_native
+	cd $(NATIVE) && cargo fmt --check && cargo clippy --quiet --release --locked -- -D warnings
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/check_tree.py
 	$(BIN)/python tools/check_generated.py
