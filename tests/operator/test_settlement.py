@@ -122,6 +122,17 @@ def test_m13_an_exit_ends_before_the_token_comes_back(world):
     assert _cut(world) == 2
 
 
+def test_m13_the_first_of_two_exits_takes_what_came_between_them(world):
+    world.request(Request(RequestKind.EXIT, 1, token=1))
+    world.deposit(1, 1, 5)
+    world.request(Request(RequestKind.EXIT, 1, token=1))
+    world.seal()
+    plan = world.engine.get_plan(world.engine.settlement.next_number - 1)
+    assert [row.outcome for row in plan.requests] == [10_005, 0, 0]
+    world.settle_all()
+    assert world.state.account(1).balance(1) == 0
+
+
 def test_m13_a_deposit_spent_by_one_whose_places_fill_up_is_cut_in_time(world):
     world.fund((1,), range(10, 21), amount=1)
     world.settle_all()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
@@ -289,6 +289,21 @@ class _Draft:
     def _final(self, account: int) -> dict[int, int]:
         return self.holdings.get(account) or self._sealed.get(account, {})
 
+    def get_requests(self) -> tuple[RequestRow, ...]:
+        """Return the request rows, with outcomes as `transition.build` finds them.
+
+        A batch knows no order in time: the first exit of a token takes what the later ones found, too.
+        """
+        rows = [RequestRow(entry.request, entry.outcome) for entry in self.requests]
+        first: dict[tuple[int, int], int] = {}
+        for i, row in enumerate(rows):
+            if row.request.kind == RequestKind.EXIT:
+                at = first.setdefault((row.request.account, row.request.token), i)
+                if at != i:
+                    rows[at] = replace(rows[at], outcome=rows[at].outcome + row.outcome)
+                    rows[i] = replace(row, outcome=0)
+        return tuple(rows)
+
     def get_actions(self) -> tuple[PlannedAction, ...]:
         """Return the action rows by account, an account's rows in the order in which they came about."""
         planned = []
@@ -367,7 +382,7 @@ class Settlement:
             size_id,
             timestamp,
             self.next_request,
-            tuple(RequestRow(entry.request, entry.outcome) for entry in draft.requests),
+            draft.get_requests(),
             draft.get_actions(),
             tuple(FeeRow(token, amount) for token, amount in sorted(draft.fees.items())),
             len(draft.accounts),
