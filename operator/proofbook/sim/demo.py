@@ -61,11 +61,11 @@ SHARERS: Final = (ADA, BEN, DAN, FINN, GUS)
 ETH_SCENE: Final = Scene("ETH/USD", 25_000_000, 10_000, 60)
 SHARE_SCENE: Final = Scene("STK/USD", 585_000_000, 10_000, 40)
 TICK_OF_TENTHOUSANDTH: Final = 100
-FLOW_OPEN: Final = 10
+FLOW_OPEN: Final = 8
 FLOW_REF: Final = 10**9
 VALID_S: Final = 2 * 24 * 3600
 MIN_ORDERS, MAX_ORDERS = 10, 5_000
-FLUSH_S: Final = 1800.0
+REQUESTS_S: Final = 60.0
 _FILES: Final = ("chain.json", "chain-final.json", "deployment.json", "summary.json", "operator.log")
 _BATCH_FIELDS: Final = (
     "number",
@@ -177,7 +177,17 @@ class _Demo:
             self.story.say(f"{person.name}: account {account}, {several(in_units(_brought(person)))}")
         now = int(self.stage.w3.eth.get_block("latest")["timestamp"])
         self.desk = Desk(self.api, {market.symbol: market for market in MARKETS}, seats, now + VALID_S)
-        self.settle()
+        self._wait_for_requests()
+
+    def _wait_for_requests(self) -> None:
+        """Wait until the operator has seen all of L1's queue; proving it may take longer than trading on it."""
+        _, queued = self.stage.exchange().queue()
+        until = time.monotonic() + REQUESTS_S
+        while int(self.api.health()["next_request"]) < queued:
+            if time.monotonic() > until:
+                raise DemoFailed(f"the operator did not see all {queued} requests within {REQUESTS_S:.0f} s")
+            time.sleep(0.1)
+        self.story.say(f"the operator has seen all {queued} requests, and proves them while trading begins")
 
     # --- 4 to 6: trade, withdraw, be forced
 
@@ -188,6 +198,7 @@ class _Demo:
         for k, intents in enumerate(self.rounds):
             operator.check()
             self.desk.work(intents)
+            self._watch()
             self.progress(
                 f"orders: {self.desk.tally.submitted} sent, {self.desk.tally.trades} trades", k / len(self.rounds)
             )

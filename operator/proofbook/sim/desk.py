@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Final
@@ -18,6 +18,9 @@ from proofbook.protocol.messages import SignedAction
 from proofbook.sim.flow import Intent, Place, Round
 
 MAX_TOGETHER: Final = 100
+MAX_EACH: Final = 4
+"""Orders of one trader sent together: each holds a slot until it is answered."""
+GONE: Final = "unknown_order"
 Json = dict[str, Any]
 
 
@@ -94,9 +97,8 @@ class Desk:
                 for intent in row:
                     self._withdraw_order(intent.ref, intent.trader, resting[intent.trader])
                 continue
-            orders = [intent for intent in row if isinstance(intent, Place)]
-            for start in range(0, len(orders), MAX_TOGETHER):
-                self._place(orders[start : start + MAX_TOGETHER], resting)
+            for orders in _split([intent for intent in row if isinstance(intent, Place)]):
+                self._place(orders, resting)
 
     def look(self, seat: Seat) -> set[int]:
         """Ask which orders of an account rest, and note it: some were filled meanwhile."""
@@ -134,7 +136,8 @@ class Desk:
             return
         resting.discard(id_)
         item = self._ask(lambda: self.cancel(self.seats[trader], id_))
-        if "error" in item:
+        # It may have been filled since the last look: that is no refusal to speak of.
+        if "error" in item and item["error"]["code"] != GONE:
             self.tally.refused[item["error"]["code"]] += 1
         self.seats[trader].ids.release(id_)
 
@@ -221,3 +224,17 @@ class Desk:
             self._note(signed, item)
             found.append((what, item["error"]["code"] if "error" in item else "admitted"))
         return found
+
+
+def _split(orders: Sequence[Place]) -> Iterator[list[Place]]:
+    """Cut orders in a row into requests: not too many in all, nor of one trader."""
+    together: list[Place] = []
+    each: Counter[int] = Counter()
+    for place in orders:
+        if len(together) == MAX_TOGETHER or each[place.trader] == MAX_EACH:
+            yield together
+            together, each = [], Counter()
+        together.append(place)
+        each[place.trader] += 1
+    if together:
+        yield together

@@ -6,7 +6,8 @@ deletion, 4 an execution of a visible order, 5 of a hidden one, 6 an auction, 7 
 
 A share is a lot. New orders are placed and deletions cancelled. The exchange has no way to make an order smaller, so a
 partial cancel is a cancel and a smaller order. An execution becomes an immediate-or-cancel order of another account at
-the resting order's price; a resting order from before the file's start is placed first. Types 5 to 7 say nothing that
+the resting order's price, after which nothing is left of an order that was executed whole; a resting order from before
+the file's start is placed first. Types 5 to 7 say nothing that
 could be placed, and are left out. What then trades is decided by our own books.
 """
 
@@ -256,12 +257,13 @@ class Replay:
             yield from self._rest(message.order, message.side, message.price, message.size)
             known = self._resting[message.order]
         known.left -= message.size
-        if known.left <= 0:
-            self._forget(message.order)
         others = [trader for trader in self._traders if trader != known.trader]
         taker = others[message.order % len(others)]
         side = Side.SELL if known.side is Side.BUY else Side.BUY
         yield self._place(taker, side, message.price, message.size, Flag.IOC)
+        if known.left <= 0:
+            # In our books the taker may have met a better order; then this one would be left behind.
+            yield self._drop(message.order)
 
 
 def replay(path: Path, replayer: Replay, orders: int) -> list[Round]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -33,12 +34,14 @@ class Story:
     def __init__(self, to_stderr: bool = False, console: Console | None = None) -> None:
         self._console = console or Console(stderr=to_stderr, highlight=False, soft_wrap=False)
         self._chapter = 0
+        self._started = time.monotonic()
 
     def chapter(self, title: str) -> None:
-        """Begin a new section."""
+        """Begin a new section, headed by the minutes and seconds so far."""
         self._chapter += 1
+        minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
         self._console.print()
-        self._console.rule(f"[bold]{self._chapter}. {escape(title)}", align="left")
+        self._console.rule(f"[bold]{self._chapter}. {escape(title)}[/bold]  {minutes}:{seconds:02}", align="left")
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -46,26 +49,33 @@ class Story:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Print a table; columns but the first are aligned to the right."""
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
         for k, column in enumerate(columns):
-            table.add_column(column, justify="left" if k == 0 else "right", header_style="bold")
+            table.add_column(column, justify="left" if k == 0 else "right", header_style="bold", no_wrap=True)
         for row in rows:
             table.add_row(*(escape(str(cell)) for cell in row))
         self._console.print(table)
 
     def batches(self, batches: Sequence[dict[str, Any]]) -> None:
         """Print the table of batches, as the summary has them."""
-        names = ("requests", "actions", "orders", "trades", "accounts", "constraints", "data_bytes", "gas")
-        columns = ["batch", *(name.replace("_", " ") for name in names), "witness s", "proof s"]
+        columns = [
+            "batch",
+            "reqs",
+            "acts",
+            "orders",
+            "trades",
+            "accts",
+            "constraints",
+            "bytes",
+            "gas",
+            "witness",
+            "proof",
+        ]
+        names = ["number", "requests", "actions", "orders", "trades", "accounts", "constraints", "data_bytes", "gas"]
         self.table(
             columns,
             (
-                [
-                    batch["number"],
-                    *(f"{batch[name]:,}" for name in names),
-                    f"{batch['witness_s']:.1f}",
-                    f"{batch['prove_s']:.1f}",
-                ]
+                [*(f"{batch[name]:,}" for name in names), f"{batch['witness_s']:.1f} s", f"{batch['prove_s']:.1f} s"]
                 for batch in batches
             ),
         )
