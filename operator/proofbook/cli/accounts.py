@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from web3 import Web3
+from web3.logs import DISCARD
 
 from proofbook.chain.client import TokenInfo
 from proofbook.cli.output import CliError, Json, JsonFlag, emit, lines, say, table
 from proofbook.cli.session import (
     DEFAULT_WALLET,
+    POLL_S,
     AccountOption,
     ApiOption,
     ContractOption,
@@ -37,7 +39,6 @@ WaitOption = Annotated[
 ]
 TokenArgument = Annotated[str, typer.Argument(metavar="TOKEN", help="Its symbol, or #id.")]
 AmountArgument = Annotated[str, typer.Argument(metavar="AMOUNT", help="In whole tokens, such as 0.5.")]
-_POLL_S: Final = 0.25
 
 
 def wait_for(what: str, seconds: float, check: Callable[[], bool]) -> bool:
@@ -54,7 +55,7 @@ def wait_for(what: str, seconds: float, check: Callable[[], bool]) -> bool:
         if not told:
             say(f"waiting for {what}")
             told = True
-        time.sleep(_POLL_S)
+        time.sleep(POLL_S)
     return False
 
 
@@ -82,7 +83,7 @@ def new(
     """
     session = Session(wallet, rpc, contract, api, key_file)
     _check_wallet(session)
-    files = session.ensure_exit_artifacts(artifacts)
+    files = session.ensure_exit_artifacts(artifacts, wait)
     public = session.trader.public
     index, receipt = session.signed_exchange.open(public.x, public.y)
     _remember(session, index)
@@ -162,7 +163,7 @@ def deposit(
     """Deposit from L1 into an account; refused without the exit circuit's files in the wallet."""
     session = Session(wallet, rpc, contract, api, key_file, account)
     index, exchange = session.account, session.signed_exchange
-    session.ensure_exit_artifacts()
+    session.ensure_exit_artifacts(wait=wait)
     info, found = find_on_chain(session, token)
     quanta = parse_amount(amount, found)
     _check_funds(session, info, found, quanta)
@@ -170,7 +171,7 @@ def deposit(
         say(f"approving {amount} {found.symbol}")
         exchange.approve(info, quanta)
     receipt = exchange.deposit(index, info.id, quanta)
-    event = exchange.contract.events.RequestQueued().process_receipt(receipt)[0]["args"]
+    event = exchange.contract.events.RequestQueued().process_receipt(receipt, DISCARD)[0]["args"]
     served = wait_for(
         "the deposit to be credited", wait, lambda: _is_credited(session.api.account(index), int(event["id"]), session)
     )

@@ -31,6 +31,7 @@ from proofbook.cli.output import CliError, Json, JsonFlag, Steps, emit, lines, s
 from proofbook.cli.session import (
     DEFAULT_RPC,
     DEFAULT_WALLET,
+    ApiOption,
     ContractOption,
     KeyOption,
     RpcOption,
@@ -153,6 +154,20 @@ def run(
         sys.stdout.flush()
 
     run_operator(directory, ready, Steps())
+
+
+@operator.command("status")
+def status(
+    wallet: WalletOption = DEFAULT_WALLET,
+    api: ApiOption = "",
+    wait: Annotated[float, typer.Option("--wait", min=0, max=86_400, help="Seconds to wait until it answers.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell whether an operator works; the exit code is 1 if it does not."""
+    session = Session(wallet, api=api)
+    session.wait_for_operator(wait)
+    health = session.api.health()
+    emit(health, as_json, lambda console: lines(console, health))
 
 
 # --- tokens

@@ -25,6 +25,7 @@ from proofbook.protocol.errors import InvalidValue, ProofbookError
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Json = dict[str, Any]
 _QUIET_S: Final = 2.0
+_PIPE_WIDTH: Final = 160
 _MAX_MESSAGE: Final = 2000
 
 
@@ -58,14 +59,24 @@ def emit(answer: Json, as_json: bool, show: Callable[[Console], None]) -> None:
     if as_json:
         typer.echo(json.dumps(answer))
     else:
-        show(Console(file=sys.stdout, highlight=False, soft_wrap=True))
+        # What is read through a pipe is not cut to some terminal's width.
+        width = None if sys.stdout.isatty() else _PIPE_WIDTH
+        show(Console(file=sys.stdout, highlight=False, soft_wrap=True, width=width))
 
 
 def lines(console: Console, rows: dict[str, Any]) -> None:
     """Print names and values in two columns."""
     width = max((len(name) for name in rows), default=0)
     for name, value in rows.items():
-        console.print(f"[dim]{escape(name.ljust(width))}[/dim]  {escape(str(value))}")
+        console.print(f"[dim]{escape(name.ljust(width))}[/dim]  {escape(_plain(value))}")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_plain(item) for item in value)
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -19,6 +20,7 @@ from web3 import HTTPProvider, Web3
 
 from proofbook.chain.client import Exchange
 from proofbook.cli.output import CliError, say
+from proofbook.client.errors import ApiUnreachable
 from proofbook.client.http import ApiClient
 from proofbook.client.keys import Trader
 from proofbook.client.models import ExchangeInfo
@@ -30,6 +32,7 @@ from proofbook.protocol.table import ACCOUNT_BITS
 
 MAX_FILE_BYTES: Final = 1 << 20
 RPC_TIMEOUT_S: Final = 60
+POLL_S: Final = 0.25
 DEFAULT_RPC: Final = "http://127.0.0.1:8545"
 DEFAULT_API: Final = "http://127.0.0.1:8080"
 WALLET_FILE: Final = "wallet.json"
@@ -273,6 +276,22 @@ class Session:
             )
         return info
 
+    def wait_for_operator(self, seconds: float) -> None:
+        """Wait until the operator answers; `ApiUnreachable` if it does not in time."""
+        until = time.monotonic() + seconds
+        told = False
+        while True:
+            try:
+                self.api.health()
+                return
+            except ApiUnreachable:
+                if time.monotonic() >= until:
+                    raise
+            if not told:
+                say(f"waiting for the operator at {self.api_url}")
+                told = True
+            time.sleep(POLL_S)
+
     # --- exit artifacts
 
     @property
@@ -280,13 +299,15 @@ class Session:
         """Where the exit circuit's files are kept."""
         return self.directory / "exit"
 
-    def ensure_exit_artifacts(self, source: Path | None = None) -> ExitArtifacts:
+    def ensure_exit_artifacts(self, source: Path | None = None, wait: float = 0) -> ExitArtifacts:
         """Have the exit circuit's files in the wallet, checked against the contract's hashes (M25).
 
         Parameters
         ----------
         source : Path, optional
             Folder to copy them from; without it they are fetched from the operator when they are not there.
+        wait : float
+            Seconds to wait for an operator that does not answer yet.
 
         Raises
         ------
@@ -302,6 +323,7 @@ class Session:
         try:
             return check_exit_artifacts(self.exit_directory, config)
         except (ArtifactsMissing, ArtifactsMismatch):
+            self.wait_for_operator(wait)
             say("fetching the exit circuit's files from the operator")
             self.api.download_exit("zkey", self.exit_directory / ZKEY)
             self.api.download_exit("wasm", self.exit_directory / WASM)
