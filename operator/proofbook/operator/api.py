@@ -127,11 +127,18 @@ def _check_working(op: Service) -> None:
         )
 
 
+def _check_room(op: Service) -> None:
+    """Refuse what may have to be proven while too much waits: L1's requests, with deadlines, would wait behind it."""
+    if len(op.engine.settlement.log) >= op.settings.max_pending:
+        raise ApiError(429, "busy", "too much waits to be settled", data={"limit": op.settings.max_pending})
+
+
 # --- what traders send
 
 
 async def _place(op: Service, body: m.OrderIn) -> m.OrderResult:
     signed = parse_order(body, op.domain)
+    _check_room(op)
     events = await op.submit(c.PlaceOrder(signed))
     market = op.engine.config.markets.by_pair.get((signed.action.base, signed.action.quote))
     return order_result(events, market.lot if market else 1, op.get_now())
@@ -172,6 +179,8 @@ async def post_cancel(data: JSONBody[m.CancelIn], op: Op) -> m.CancelResult:
     """Cancel an order: at once and unproven, or with ``hard`` as a proven action."""
     _check_working(op)
     signed = parse_cancel(data, op.domain)
+    if data.hard:
+        _check_room(op)
     events = await op.submit(c.HardCancel(signed) if data.hard else c.Cancel(signed))
     lots = {market.symbol: market.lot for market in op.settings.markets}
     return cancel_result(events, signed.action.account, signed.action.id, data.hard, lots)
@@ -181,14 +190,18 @@ async def post_cancel(data: JSONBody[m.CancelIn], op: Op) -> m.CancelResult:
 async def post_withdrawal(data: JSONBody[m.WithdrawIn], op: Op) -> m.ActionResult:
     """Withdraw to a claim of the account's owner on L1."""
     _check_working(op)
-    return action_result(await op.submit(c.Withdraw(parse_withdraw(data, op.domain))))
+    signed = parse_withdraw(data, op.domain)
+    _check_room(op)
+    return action_result(await op.submit(c.Withdraw(signed)))
 
 
 @post("/v1/transfers", summary="Transfer to another account")
 async def post_transfer(data: JSONBody[m.TransferIn], op: Op) -> m.ActionResult:
     """Transfer to another account, which must hold the token already."""
     _check_working(op)
-    return action_result(await op.submit(c.Transfer(parse_transfer(data, op.domain))))
+    signed = parse_transfer(data, op.domain)
+    _check_room(op)
+    return action_result(await op.submit(c.Transfer(signed)))
 
 
 # --- what anyone may ask

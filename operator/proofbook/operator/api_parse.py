@@ -91,6 +91,7 @@ HINTS: Final[dict[str, str]] = {
     "invalid_value": "see /schema for the form and docs/spec.md for the ranges",
     "too_many_orders": "send at most 100 orders a request",
     "body_too_large": "send fewer orders a request",
+    "busy": "try again when some of it is settled, or leave by a forced exit on L1",
     "not_operator": "flush from the operator's machine, or send its API token",
     "stopped": "the operator has to look at its log and start it again",
 }

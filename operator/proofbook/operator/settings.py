@@ -89,6 +89,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Seconds after which what is pending is settled even if it is little.
     min_actions : int
         As soon as so many rows are pending, they are settled.
+    max_pending : int
+        While so much waits to be settled (trades, requests, withdrawals, ...), only soft cancels are taken. All of it
+        must be provable within MAX_LAG and the contract's request window: what waits is settled in its order.
     poll_s : float
         Seconds between looks at L1.
     confirmations : int
@@ -113,6 +116,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     backend: Literal["auto", "native", "snarkjs"] = "auto"
     batch_interval_s: Annotated[float, msgspec.Meta(ge=0.05, le=86_400)] = 60.0
     min_actions: Annotated[int, _within(1, 240)] = 12
+    max_pending: Annotated[int, _within(1, 1_000_000)] = 2_000
     poll_s: Annotated[float, msgspec.Meta(ge=0.02, le=600)] = 2.0
     confirmations: Annotated[int, _within(0, 10_000)] = 12
     margin_s: Annotated[int, _within(0, 30 * 86_400)] = 600

@@ -162,6 +162,7 @@ class Stage:
             poll_s=0.2,
             batch_interval_s=3600.0,
             min_actions=16,
+            max_pending=100_000,  # of its thousands of orders, all are to be heard
             confirmations=0,  # a chain of one node never reorganises
             margin_s=_MARGIN_S,
             start_block=self.deployment.block,

@@ -60,6 +60,26 @@ def test_malformed_orders_are_refused(populated, api):
     assert api(work) == api(lambda s: asyncio.sleep(0, s.operator.engine.command_seq))
 
 
+def test_what_has_to_be_proven_waits_while_too_much_waits(populated, api):
+    async def work(s):
+        assert len(s.operator.engine.settlement.log) == 5
+        before = s.operator.engine.command_seq
+        order = populated.order(1, "sell", 1000, 10, 1)
+        assert await s.refused(ORDERS, order) == (429, "busy")
+        (item,) = (await s.post(ORDERS + "/batch", {"orders": [order]}, 200))["results"]
+        assert item["error"]["code"] == "busy"
+        assert await s.refused("/v1/withdrawals", populated.withdrawal(1, COIN, 5, 1)) == (429, "busy")
+        assert await s.refused("/v1/transfers", populated.transfer(1, COIN, 5, 1, 1)) == (429, "busy")
+        assert await s.refused("/v1/cancels", populated.cancel(1, 1, hard=True)) == (429, "busy")
+        assert s.operator.engine.command_seq == before
+        # What needs no proof is always heard.
+        assert await s.refused("/v1/cancels", populated.cancel(1, 1)) == (404, "unknown_order")
+        await s.post("/v1/batches", None, 200)
+        await s.post(ORDERS, order, 201)
+
+    api(work, max_pending=5)
+
+
 def test_values_out_of_range_are_refused(populated, api):
     good = populated.order(1, "sell", 1000, 10, 1)
     wrong: dict[str, list] = {
