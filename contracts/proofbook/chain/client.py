@@ -193,6 +193,10 @@ class Exchange:
         """Return (served, queued): requests with ids in [served, queued) wait."""
         return int(self.read("served", block=block)), int(self.read("queued", block=block))
 
+    def count_requests(self, block: BlockIdentifier = "latest") -> int:
+        """Return how many requests were ever queued."""
+        return int(self.read("queued", block=block))
+
     def account_count(self) -> int:
         """Return how many account indices were handed out."""
         return int(self.read("accountCount"))

@@ -24,7 +24,7 @@ from proofbook.operator import events as ev
 from proofbook.operator.batcher import request_of
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.engine import Engine
-from proofbook.operator.l1 import retry
+from proofbook.operator.l1 import RpcUnavailable, retry
 from proofbook.operator.store import BatchStore, RequestRecord
 
 log = logging.getLogger(__name__)
@@ -144,6 +144,7 @@ class Watcher:
 
     async def _read(self, first: int, last: int) -> None:
         events = await retry(self._attempts, lambda: list(requests_since(self._exchange, first, last)))
+        await self._check_complete([event.queued.id for event in events], last)
         if events:
             log.info("blocks %d to %d: %d requests", first, last, len(events))
             self._store.put_requests([record_of(event) for event in events])
@@ -151,6 +152,19 @@ class Watcher:
         # Last: a crash before this reads the same blocks again, and what is known already is known.
         self._store.set_meta(BLOCKS, json.dumps(self._blocks.known))
         self.block = last
+
+    async def _check_complete(self, numbers: Sequence[int], last: int) -> None:
+        """Refuse events that lack a request: of blocks that it does not have yet, a node may say there are none.
+
+        These blocks would never be read again; `RpcUnavailable` has them read later.
+        """
+        known = self._engine.registry.next_request
+        for number in numbers:
+            if number > known:
+                break
+            known = max(known, number + 1)
+        if known < await retry(self._attempts, self._exchange.count_requests, last):
+            raise RpcUnavailable(f"the node does not tell of request {known}, queued up to block {last}")
 
     async def _catch_up(self) -> None:
         """Note every stored request that the engine has not seen."""

@@ -212,3 +212,25 @@ def test_a_reorganisation_that_could_not_be_looked_into_is_noticed_again(live, s
         assert seen(s) == ([], 2) and s.operator.store.count_requests() == 2
 
     session(directory, work)
+
+
+def test_requests_that_a_node_leaves_out_are_read_later(populated, session, tmp_path, monkeypatch):
+    live = populated
+    directory = live.directory(tmp_path / "operator")
+    place = "proofbook.operator.watcher.requests_since"
+
+    async def work(s):
+        # A node behind the one that told the newest block answers for blocks it lacks: with nothing.
+        live.deposit("bob", 2, ETH_TOKEN, 7)
+        monkeypatch.setattr(place, lambda *_: iter(()))
+        with pytest.raises(RpcUnavailable, match="request 5"):
+            await s.operator.poll()
+        live.deposit("bob", 2, ETH_TOKEN, 5)
+        monkeypatch.setattr(place, lambda *a: iter(list(requests_since(*a))[1:]))
+        with pytest.raises(RpcUnavailable, match="request 5"):
+            await s.operator.poll()
+        monkeypatch.setattr(place, requests_since)
+        await s.operator.poll()
+        assert seen(s) == ([], 7) and s.operator.engine.get_balance(2, ETH_TOKEN).total == 1_000_012
+
+    session(directory, work)
