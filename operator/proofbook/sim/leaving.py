@@ -36,7 +36,7 @@ class Left:
 
     Attributes
     ----------
-    person : Person
+    name : str
         Who.
     owned, received : dict
         Base units by symbol: of accounts, claims and unserved requests before; and what L1 balances rose by, gas not
@@ -47,7 +47,7 @@ class Left:
         Accounts left by proof.
     """
 
-    person: Person
+    name: str
     owned: dict[str, int]
     received: dict[str, int]
     steps: tuple[str, ...]
@@ -118,18 +118,18 @@ class Departure:
         received["ETH"] += self._stage.gas_cost([step.tx for step in done])
         require_equal(f"what {person.name} took along", received, owned)
         exits = tuple(s.step.account for s in done if s.step.name == "exit" and s.step.account is not None)
-        return Left(person, owned, received, tuple(_name(s) for s in done), exits)
+        return Left(person.name, owned, received, tuple(_name(s) for s in done), exits)
 
-    def pay_for(self, person: Person, payer: Person) -> Left:
-        """Have somebody's claims paid to them by somebody else; errors as `leave`."""
+    def pay_for(self, name: str, address: str, payer: Person) -> Left:
+        """Have somebody's claims paid to their address by somebody else; errors as `leave`."""
         escape = self.open(payer)
-        owned = escape.owned(person.address)
-        before = {token.symbol: self._stage.balance(person.address, token) for token in TOKENS}
-        done = [escape.claim(token, person.address) for token in owned.claims]
-        received = {token.symbol: self._stage.balance(person.address, token) - before[token.symbol] for token in TOKENS}
+        owned = escape.owned(address)
+        before = {token.symbol: self._stage.balance(address, token) for token in TOKENS}
+        done = [escape.claim(token, address) for token in owned.claims]
+        received = {token.symbol: self._stage.balance(address, token) - before[token.symbol] for token in TOKENS}
         wanted = in_units(total_owned(owned))
-        require_equal(f"what {person.name} was paid", received, wanted)
-        return Left(person, wanted, received, tuple(_name(s) for s in done), ())
+        require_equal(f"what {name} was paid", received, wanted)
+        return Left(name, wanted, received, tuple(_name(s) for s in done), ())
 
 
 def _name(done: Done) -> str:

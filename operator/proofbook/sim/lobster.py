@@ -7,8 +7,8 @@ deletion, 4 an execution of a visible order, 5 of a hidden one, 6 an auction, 7 
 A share is a lot. New orders are placed and deletions cancelled. The exchange has no way to make an order smaller, so a
 partial cancel is a cancel and a smaller order. An execution becomes an immediate-or-cancel order of another account at
 the resting order's price, after which nothing is left of an order that was executed whole; a resting order from before
-the file's start is placed first. Types 5 to 7 say nothing that
-could be placed, and are left out. What then trades is decided by our own books.
+the file's start is placed first. Types 5 to 7 say nothing that could be placed, and are left out. What then trades is
+decided by our own books.
 """
 
 from __future__ import annotations

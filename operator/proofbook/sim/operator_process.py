@@ -55,12 +55,15 @@ class OperatorProcess:
         try:
             self._start()
         except BaseException:
-            self.stop()
+            self.kill()
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.stop()
+        else:
+            self.kill()  # whoever pressed Ctrl-C does not want to wait for a proof
 
     def _start(self) -> None:
         self._log = self._log_path.open("wb")
@@ -90,7 +93,7 @@ class OperatorProcess:
             raise OperatorFailed(f"the operator ended with status {self._process.returncode}:\n{tail}")
 
     def kill(self) -> None:
-        """End it by SIGKILL: it has no last words."""
+        """End it by SIGKILL: it has no last words. Does nothing when it has ended."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

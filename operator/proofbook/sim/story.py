@@ -58,32 +58,29 @@ class Story:
 
     def batches(self, batches: Sequence[dict[str, Any]]) -> None:
         """Print the table of batches, as the summary has them."""
-        columns = [
-            "batch",
-            "reqs",
-            "acts",
-            "orders",
-            "trades",
-            "accts",
-            "constraints",
-            "bytes",
-            "gas",
-            "witness",
-            "proof",
-        ]
-        names = ["number", "requests", "actions", "orders", "trades", "accounts", "constraints", "data_bytes", "gas"]
+        fields = {
+            "batch": "number",
+            "reqs": "requests",
+            "acts": "actions",
+            "orders": "orders",
+            "trades": "trades",
+            "accts": "accounts",
+            "constraints": "constraints",
+            "bytes": "data_bytes",
+            "gas": "gas",
+        }
         self.table(
-            columns,
+            [*fields, "witness", "proof"],
             (
-                [*(f"{batch[name]:,}" for name in names), f"{batch['witness_s']:.1f} s", f"{batch['prove_s']:.1f} s"]
-                for batch in batches
+                [*(f"{b[name]:,}" for name in fields.values()), f"{b['witness_s']:.1f} s", f"{b['prove_s']:.1f} s"]
+                for b in batches
             ),
         )
 
     def people(self, rows: Iterable[tuple[str, dict[str, int], dict[str, int]]]) -> None:
         """Print what everybody brought and took along, in whole tokens."""
         symbols = [token.symbol for token in TOKENS]
-        columns = ["who", *(f"in {s}" for s in symbols), *(f"out {s}" for s in symbols)]
+        columns = ["who", *(f"{way} {s}" for way in ("in", "out") for s in symbols)]
         self.table(
             columns,
             (

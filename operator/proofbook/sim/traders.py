@@ -20,7 +20,7 @@ LEVELS: Final = 2
 """Quotes of a maker on either side of a market."""
 WALK: Final = 3
 """Steps that a price moves in a round, at most."""
-TAKERS: Final = 3
+TAKERS: Final = 5
 """Orders of takers in a round and market, at most."""
 PATIENCE: Final = 3
 """Rounds until a taker's resting order is cancelled."""
