@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from proofbook.chain.deploy import deploy_contract
 from proofbook.chain.errors import ContractRevert
 from proofbook.escape import cli
 from proofbook.escape.artifacts import save_exit_artifacts
@@ -126,6 +127,31 @@ def test_m24_an_account_exits_once_and_a_request_is_reclaimed_once(settled, way_
             bob.reclaim(request)
     with pytest.raises(NotNow):
         bob.freeze()
+
+
+def test_m23_a_token_that_reverts_holds_no_other_back(settled, way_out):
+    bob, exchange = settled.people["bob"], settled.by("bob")
+    made = [("RevertingToken",), ("TestToken", "More", "MORE", 18)]
+    tokens = [deploy_contract(settled.w3, settled.deployer, *words).contract for words in made]
+
+    def call(function):
+        settled.w3.eth.wait_for_transaction_receipt(function.transact({"from": settled.deployer}))
+
+    for id_, token in enumerate(tokens, USD + 1):
+        settled.by(settled.deployer).add_token(token.address, 1)
+        call(token.functions.mint(bob.address, 5))
+        exchange.approve(exchange.token(id_), 5)
+        exchange.deposit(2, id_, 5)
+    pass_deadline(settled)
+    escape = way_out("bob")
+    call(tokens[0].functions.setStuck(settled.address))
+    with pytest.raises(ContractRevert):
+        escape.run()
+    assert escape.owned().claims == {USD + 1: 5}
+    assert tokens[1].functions.balanceOf(bob.address).call() == 5
+    call(tokens[0].functions.setStuck("0x" + "00" * 20))
+    done, rest = escape.run()
+    assert ([d.step for d in done], rest) == ([Step("claim", token=USD + 1)], Step("done"))
 
 
 def test_m24_there_is_no_exit_beyond_the_tree_or_of_nobody(settled, way_out):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from eth_account.signers.local import LocalAccount
 from web3 import HTTPProvider, Web3
 
-from proofbook.chain.errors import ContractRevert
+from proofbook.chain.errors import ChainError, ContractRevert, TransactionFailed
 from proofbook.chain.transactions import Sender
 from proofbook.escape.artifacts import check_exit_artifacts
 from proofbook.escape.errors import ArtifactsMissing, KeyRefused, NotNow
@@ -222,7 +222,7 @@ class Escape:
         raise NotNow(f"there is nothing to do for {step.name}")
 
     def run(self, owner: int | str | None = None) -> tuple[list[Done], Step]:
-        """Take steps until there is nothing to do but wait.
+        """Take steps until there is nothing to do but wait. A claim that its token refuses holds no other step back.
 
         Returns
         -------
@@ -234,15 +234,25 @@ class Escape:
         Raises
         ------
         ProofbookError
-            From a step; those before it stand, and running again goes on after them.
+            From a step; those before it stand, and running again goes on after them. That of a claim comes last.
         """
         done: list[Done] = []
+        refused: dict[int, ChainError] = {}
         for _ in range(MAX_STEPS):
-            step = self.next_step(owner)
+            what = self.owned(owner)
+            claims = {token: amount for token, amount in what.claims.items() if token not in refused}
+            step = next_step(replace(what, claims=claims), self.now())
             if step.name in ("wait", "done"):
+                for error in refused.values():
+                    raise error
                 return done, step
             self._progress(f"step: {step.name}")
-            done.append(self.take(step, owner))
+            try:
+                done.append(self.take(step, owner))
+            except (ContractRevert, TransactionFailed) as error:
+                if step.name != "claim" or step.token is None:
+                    raise
+                refused[step.token] = error
         raise NotNow(f"no end after {MAX_STEPS} steps", "run it again to go on")
 
     # --- edges
