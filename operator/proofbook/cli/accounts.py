@@ -189,7 +189,7 @@ def deposit(
 
 def _is_credited(found: Json, request: int, session: Session) -> bool:
     """Tell whether the operator has confirmed a request; after that its money can be traded with."""
-    return int(session.api.health()["next_request"]) > request and bool(found)
+    return int(session.api.health()["next_unconfirmed"]) > request and bool(found)
 
 
 def _check_funds(session: Session, info: TokenInfo, token: Token, quanta: int) -> None:

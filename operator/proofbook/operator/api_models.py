@@ -400,11 +400,20 @@ class FlushOut(msgspec.Struct):
 
 
 class Health(msgspec.Struct):
-    """``status`` is ``ok`` or ``stopped``; then ``error`` says why."""
+    """``status`` is ``ok`` or ``stopped``; then ``error`` says why.
+
+    Attributes
+    ----------
+    next_unconfirmed : str
+        Requests below it have taken effect.
+    next_request : str
+        Requests below it stand in a block.
+    """
 
     status: Literal["ok", "stopped"]
     time: int
     block: int
+    next_unconfirmed: str
     next_request: str
     pending_batch: int | None = None
     error: ErrorBody | None = None

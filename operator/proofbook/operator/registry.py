@@ -57,6 +57,11 @@ class Registry:
         self.next_request = 0
         """L1's number of the next request to be seen."""
 
+    @property
+    def next_unconfirmed(self) -> int:
+        """L1's number of the next request to be confirmed."""
+        return self.seen[0][0] if self.seen else self.next_request
+
     # --- accounts
 
     def get(self, account: int) -> AccountState:

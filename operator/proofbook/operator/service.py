@@ -347,6 +347,7 @@ class Operator:
             status="ok" if self._error is None else "stopped",
             time=self.get_now(),
             block=max(self.watcher.block, 0),
+            next_unconfirmed=str(self.engine.registry.next_unconfirmed),
             next_request=str(self.engine.registry.next_request),
             pending_batch=in_flight[0].plan.number if in_flight else None,
             error=self.stopped,

@@ -187,7 +187,7 @@ class Watcher:
         """Forget all requests above a block; they come again if the new chain has them."""
         log.warning("L1 was reorganised above block %d", fork_block)
         registry = self._engine.registry
-        unconfirmed = registry.seen[0][0] if registry.seen else registry.next_request
+        unconfirmed = registry.next_unconfirmed
         if unconfirmed and await self._is_gone(unconfirmed - 1, fork_block):
             raise ReorgError(f"request {unconfirmed - 1} was confirmed, and its block is no longer on the chain")
         while registry.seen and await self._is_gone(registry.seen[-1][0], fork_block):

@@ -27,6 +27,8 @@ def test_a_request_takes_effect_with_its_confirmations(live, session, tmp_path):
 
     async def work(s):
         assert seen(s) == ([1], 2)  # the fee account's is deep enough
+        health = await s.get("/v1/health")
+        assert (health["next_unconfirmed"], health["next_request"]) == ("1", "2")
         assert s.operator.engine.get_account(1) is None
         live.anvil.mine(2)
         await s.operator.poll()
@@ -34,6 +36,7 @@ def test_a_request_takes_effect_with_its_confirmations(live, session, tmp_path):
         live.anvil.mine(1)
         await s.operator.poll()
         assert seen(s) == ([], 2) and s.operator.engine.get_account(1) is not None
+        assert (await s.get("/v1/health"))["next_unconfirmed"] == "2"
 
     session(directory, work)
 
