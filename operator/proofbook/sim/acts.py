@@ -78,6 +78,7 @@ class Demo:
         self.operator_address = ""
         self.started = time.monotonic()
         self.withdrawn: Quanta = {}
+        self.paid: list[tuple[str, Quanta]] = []
         self.batches: list[dict[str, Any]] = []
         self.told: dict[int, Quanta] = {}
         self.left: list[Left] = []
@@ -168,26 +169,29 @@ class Demo:
         """Withdrawals, a transfer and a proven cancel, settled and paid out."""
         self.story.chapter("Withdrawals")
         ada, ben, cleo, dan, _, finn, _ = self.desk.seats
-        self.desk.withdraw(cleo, ETH_TOKEN, ETH.units(5))
-        self.desk.withdraw(ben, USD, DOLLAR.units(100_000))
-        self.desk.transfer(dan, USD, DOLLAR.units(1_000), finn)
-        resting = sorted(self.desk.look(ada))
-        if resting:
+        ether, dollars = self._free(cleo, ETH_TOKEN) // 10, self._free(ben, USD) // 10
+        self.desk.withdraw(cleo, ETH_TOKEN, ether)
+        self.desk.withdraw(ben, USD, dollars)
+        self.desk.transfer(dan, USD, gift := self._free(dan, USD) // 1000, finn)
+        if resting := sorted(self.desk.look(ada)):
             self.desk.cancel(ada, resting[0], hard=True)
-        self.story.say("cleo withdraws 5 ETH, ben 100,000 USD; dan gives finn 1,000 USD; ada has a cancel proven")
+        told = [several(in_units(amount)) for amount in ({ETH_TOKEN: ether}, {USD: dollars}, {USD: gift})]
+        self.story.say(f"cleo withdraws {told[0]}, ben {told[1]}; dan gives finn {told[2]}; ada has a cancel proven")
         self.settle()
         for who, token in ((CLEO, ETH), (BEN, DOLLAR)):
             self._claim(self.people[who], token.id)
-        require_equal("withdrawn", self.withdrawn, {ETH_TOKEN: ETH.units(5), USD: DOLLAR.units(100_000)})
+        require_equal("withdrawn", self.withdrawn, {ETH_TOKEN: ether, USD: dollars})
 
     def force_exit(self) -> None:
         """A forced exit, which the operator serves."""
         self.story.chapter("A forced exit, served")
-        held = self._balances(self.desk.seats[GUS].account).get(STOCK, 0)
-        self.stage.exchange(self.people[GUS]).force_exit(self.desk.seats[GUS].account, STOCK)
-        self.story.say(f"gus asks on L1 for all his shares: {several(in_units({STOCK: held}))}")
+        who = max((DAN, FINN, GUS), key=lambda k: self._balances(self.desk.seats[k].account).get(STOCK, 0))
+        person, account = self.people[who], self.desk.seats[who].account
+        held = self._balances(account).get(STOCK, 0)
+        self.stage.exchange(person).force_exit(account, STOCK)
+        self.story.say(f"{person.name} asks on L1 for all shares: {several(in_units({STOCK: held}))}")
         self.settle()
-        self._claim(self.people[GUS], STOCK)
+        self._claim(person, STOCK)
         require_equal("the forced exit", self.withdrawn.get(STOCK, 0), held)
 
     def _claim(self, person: Person, token: int) -> None:
@@ -198,6 +202,7 @@ class Demo:
         exchange.claim(token)
         quanta = (before - exchange.vault(info)) // info.quantum
         self.withdrawn[token] = self.withdrawn.get(token, 0) + quanta
+        self.paid.append((person.name, {token: quanta}))
         self.story.say(f"{person.name} claims it on L1: {several(in_units({token: quanta}))}")
 
     def settle(self) -> None:
@@ -241,6 +246,10 @@ class Demo:
     def _balances(self, account: int) -> Quanta:
         rows = self.api.account(account)["balances"]
         return {row["token"]: int(row["total"]) for row in rows if int(row["total"])}
+
+    def _free(self, seat: Seat, token: int) -> int:
+        rows = self.api.account(seat.account)["balances"]
+        return sum(int(row["available"]) for row in rows if row["token"] == token)
 
     # --- 7 and 8: check, and end it
 
@@ -340,9 +349,7 @@ class Demo:
         self.story.chapter("The end")
         self.story.batches(self.batches)
         out = {left.name: left.received for left in self.left}
-        paid = {"cleo": {ETH_TOKEN: ETH.units(5)}, "ben": {USD: DOLLAR.units(100_000)}}
-        paid["gus"] = {STOCK: self.withdrawn.get(STOCK, 0)}
-        for name, quanta in paid.items():
+        for name, quanta in self.paid:
             out[name] = {symbol: out[name][symbol] + units for symbol, units in in_units(quanta).items()}
         brought = {person.name: in_units(_brought(person)) for person in self.people}
         brought["finn"]["ETH"] += ETH.units(7) * ETH.quantum
