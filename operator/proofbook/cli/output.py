@@ -124,7 +124,11 @@ class Steps:
 def describe_error(error: BaseException) -> Json:
     """Return an error's code, message, hint and, where it has them, the values concerned."""
     if isinstance(error, InvalidValue):
-        return {"code": error.code, "message": f"{error.field}: {error.value!r}: {error.reason}", "hint": ""}
+        return {
+            "code": error.code,
+            "message": f"{error.field}: {error.value!r}: {error.reason}",
+            "hint": f"check {error.field}",
+        }
     if isinstance(error, ProofbookError):
         message, hint = str(getattr(error, "message", error)), str(getattr(error, "hint", ""))
         told: Json = {"code": error.code, "message": message[:_MAX_MESSAGE], "hint": hint}

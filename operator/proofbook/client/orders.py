@@ -101,7 +101,10 @@ class Terms:
     def flags(self) -> int:
         """Return the order's flags; `BadOrder` for terms that contradict each other."""
         if self.post_only and (self.market or self.tif != TimeInForce.GTT):
-            raise BadOrder("a post-only order waits in the book: it is neither a market order nor IOC nor FOK")
+            raise BadOrder(
+                "a post-only order waits in the book: it is neither a market order nor IOC nor FOK",
+                "leave out post-only, or take gtt and a limit",
+            )
         return _TIF_FLAGS[self.tif] | (Flag.POST_ONLY if self.post_only else 0) | (Flag.MARKET if self.market else 0)
 
     def fee_cap(self, market: Market) -> int:
