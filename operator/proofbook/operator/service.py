@@ -219,12 +219,19 @@ class Operator:
         """Look at L1 once: time, frozen or not, requests, tokens."""
         attempts = self.settings.rpc_attempts
         _, self._chain_time = await retry(attempts, self._l1.get_head)
-        if not self.engine.frozen and await retry(attempts, self._exchange.is_frozen):
+        if not self.engine.frozen and await retry(attempts, self._exchange.is_frozen) and not await self._is_mined():
             await self.do(c.Freeze())
             self.stop(Frozen("the exchange is frozen on L1"))
         if not self.engine.frozen:
             await self.watcher.poll()
         self._tick()
+
+    async def _is_mined(self) -> bool:
+        """Tell whether the chain has the batch in flight: then it counts, and is settled before the engine freezes."""
+        in_flight = self.engine.settlement.in_flight
+        if not in_flight:
+            return False
+        return await retry(self.settings.rpc_attempts, self._exchange.batch_number) >= in_flight[0].plan.number
 
     def _tick(self) -> None:
         """Let time pass in the engine where that can mean something: orders expire."""
@@ -416,11 +423,13 @@ class _Server(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket bound to an address; OSError says what is wrong with it."""
+    """Return a socket that listens on an address; OSError says what is wrong with it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
+    # From here on a client that comes early waits; it would be refused until the server is up.
+    listener.listen(128)
     return listener
 
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
+from proofbook.chain.events import requests_since
 from proofbook.operator.batcher import (
     BatcherOptions,
     CommitRefused,
@@ -146,6 +147,34 @@ def test_a_frozen_exchange_ends_the_work(live, session, tmp_path):
         assert await s.refused("/v1/orders", live.order(1, "sell", 1000, 10, 1)) == (503, "stopped")
 
     session(directory, work)
+
+
+def test_a_batch_mined_before_the_freeze_counts(live, session, tmp_path, crash):
+    directory = live.directory(tmp_path / "operator")
+    live.open("alice", 1)
+    live.deposit("alice", 1, ETH_TOKEN, 500)
+
+    def at_sending(stage):
+        if stage == "sent":
+            raise crash(stage)
+
+    with pytest.raises(crash):
+        session(directory, lambda s: s.operator.flush(), crash_at=at_sending)
+    alice = live.by("alice")
+    assert alice.batch_number() == 1
+    live.deposit("alice", 1, ETH_TOKEN, 7)
+    live.anvil.increase_time(40_000)
+    *_, last = requests_since(alice, 0, live.w3.eth.block_number)
+    alice.freeze(last.queued)
+
+    async def look(s):
+        await s.client.post("/v1/batches")
+        assert s.operator.engine.frozen and s.operator.batcher.number == 1
+        assert s.operator.engine.get_balance(1, ETH_TOKEN).total == 500
+        return s.operator.batcher.state.root
+
+    for _ in range(2):
+        assert session(directory, look) == alice.state_root()
 
 
 def test_a_proof_the_contract_refuses_stops_the_operator(live, session, tmp_path):
