@@ -296,6 +296,51 @@ def test_terms_become_flags_and_a_fee_cap(desk, terms, flags, fee):
     assert (action.flags, action.max_fee_bps) == (flags, fee)
 
 
+def test_a_high_fee_is_signed_only_by_name(trader):
+    greedy = Market("COIN/ETH", 2, 1, 1000, 10, 10_000, 10**9, 10**9)
+    desk = Desk(trader, make_info(markets=[greedy]), 5)
+    with pytest.raises(BadOrder, match="fee"):
+        desk.order(1, "COIN/ETH", Side.BUY, "1", "1")
+    allowed = desk.order(1, "COIN/ETH", Side.BUY, "1", "1", Terms(max_fee_bps=10_000)).action
+    posted = desk.order(1, "COIN/ETH", Side.BUY, "1", "1", Terms(post_only=True)).action
+    assert (allowed.max_fee_bps, posted.max_fee_bps) == (10_000, 10)
+
+
+def test_an_operator_cannot_ask_for_signatures_that_stay_valid_for_long():
+    with pytest.raises(ApiMalformed):
+        make_info(margin_seconds=2**31 - 1).check()
+    make_info(margin_seconds=30 * 86_400).check()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [ETH, Token(2, "COIN", 10**11, 18)],  # another quantum: amounts are ten times what was written
+        [ETH, Token(2, "COIN", 10**12, 17)],
+        [ETH, Token(3, "COIN", 1, 2)],  # another token's name
+        [ETH, COIN, Token(4, "NEW", 1, 2)],
+        [Token(1, "COIN", 10**9, 18)],
+    ],
+)
+def test_what_an_operator_says_of_tokens_is_held_against_the_chain(told):
+    with pytest.raises(ApiMalformed):
+        make_info(tokens=told).check_tokens([ETH, COIN, CENT])
+
+
+def test_a_market_is_of_the_tokens_it_is_named_after():
+    for base, quote in ((1, 2), (3, 1), (2, 3)):
+        with pytest.raises(ApiMalformed):
+            make_info(markets=[Market("COIN/ETH", base, quote, 1000, 10, 25, 1, 1)]).check_tokens([ETH, COIN, CENT])
+    make_info(markets=[Market("copper/gas", 2, 1, 1000, 10, 25, 1, 1)]).check_tokens([ETH, COIN, CENT])
+
+
+def test_tokens_may_have_names_that_are_nobody_elses():
+    make_info().check_tokens([ETH, COIN, CENT])
+    make_info(tokens=[ETH, Token(3, "PENNY", 1, 2)]).check_tokens([ETH, COIN, CENT])
+    # What a token does not say of itself can't be compared.
+    make_info(tokens=[Token(3, "CENT", 1, 2)]).check_tokens([ETH, Token(3, "#3", 1, 0)])
+
+
 def test_what_contradicts_itself_is_not_signed(desk):
     for terms in (Terms(post_only=True, market=True), Terms(post_only=True, tif=TimeInForce.IOC)):
         with pytest.raises(BadOrder):

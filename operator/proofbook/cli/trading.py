@@ -18,6 +18,7 @@ from proofbook.cli.session import (
     Session,
     WalletOption,
 )
+from proofbook.cli.tokens import tokens_of
 from proofbook.client.amounts import format_amount, format_price
 from proofbook.client.models import ExchangeInfo
 from proofbook.client.orders import Desk, Ids, Terms, TimeInForce
@@ -47,6 +48,7 @@ IdOption = Annotated[
 
 
 def _desk(session: Session) -> Desk:
+    session.info.check_tokens(tokens_of(session.exchange))
     return Desk(session.trader, session.info, session.account)
 
 

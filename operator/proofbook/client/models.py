@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Final
 
 import msgspec
 
@@ -14,6 +15,8 @@ from proofbook.protocol.table import ETH_TOKEN
 TokenId = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Bps = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
 Symbol = Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
+MAX_MARGIN_S: Final = 30 * 86_400
+_LIES: Final = "do not sign for this operator: ask it, and another node"
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -91,12 +94,45 @@ class ExchangeInfo(msgspec.Struct, frozen=True):
             raise ApiMalformed(f"the operator names no contract: {error}", "check the API's address") from error
         if self.domain != domain:
             raise ApiMalformed("the operator's domain is not that of its chain and contract", "do not sign for it")
+        if self.margin_seconds > MAX_MARGIN_S:
+            raise ApiMalformed(f"orders would have to stay valid for {self.margin_seconds} seconds", "do not sign them")
         for token in self.tokens:
             if not 1 <= token.quantum < 2**192:
                 raise ApiMalformed(f"token {token.symbol} has no quantum")
         for market in self.markets:
             if not all(1 <= value < 2**64 for value in (market.lot, market.max_lots, market.max_price)):
                 raise ApiMalformed(f"market {market.symbol} is out of range")
+
+    def check_tokens(self, known: Sequence[Token]) -> None:
+        """Hold what the operator says of tokens against the chain: it decides what is signed for what was written.
+
+        Parameters
+        ----------
+        known : sequence of Token
+            As the chain has them; one that does not name itself is called ``#`` and its id.
+
+        Raises
+        ------
+        ApiMalformed
+            For a token that is not there, has another quantum or other decimals, or goes by another one's name; for a
+            market named after others than its tokens.
+        """
+        chain = {token.id: token for token in known}
+        owners: dict[str, set[int]] = {}
+        for token in known:
+            owners.setdefault(token.symbol.casefold(), set()).add(token.id)
+        for token in self.tokens:
+            real = chain.get(token.id)
+            if real is None or real.quantum != token.quantum:
+                raise ApiMalformed(f"token #{token.id} is not what the operator says", _LIES)
+            if real.symbol != f"#{real.id}" and real.decimals != token.decimals:
+                raise ApiMalformed(f"token #{token.id} has {real.decimals} decimals, not {token.decimals}", _LIES)
+            if token.id not in owners.get(token.symbol.casefold(), {token.id}):
+                raise ApiMalformed(f"token #{token.id} is not {token.symbol}", _LIES)
+        for market in self.markets:
+            for name, id_ in zip(market.symbol.casefold().split("/"), (market.base, market.quote), strict=False):
+                if id_ not in owners.get(name, {id_}):
+                    raise ApiMalformed(f"market {market.symbol} is not of these tokens", _LIES)
 
     def token(self, name: str | int) -> Token:
         """Return a token by symbol or id; see `find_token`."""

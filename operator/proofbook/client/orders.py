@@ -15,6 +15,8 @@ from proofbook.protocol import messages
 from proofbook.protocol.messages import SignedAction
 from proofbook.protocol.table import ActionType, Flag, Side
 
+MAX_DEFAULT_FEE_BPS: Final = 100
+"""One percent: what is more has to be allowed by name, since the market's fee is the operator's word."""
 DEFAULT_VALIDITY_S: Final = 24 * 3600
 _MAX_TIME: Final = 2**32 - 1
 _MAX_ID: Final = 2**64 - 1
@@ -108,14 +110,19 @@ class Terms:
         return _TIF_FLAGS[self.tif] | (Flag.POST_ONLY if self.post_only else 0) | (Flag.MARKET if self.market else 0)
 
     def fee_cap(self, market: Market) -> int:
-        """Return the highest fee to sign, in hundredths of a percent."""
+        """Return the highest fee to sign, in hundredths of a percent; `BadOrder` for a high one that nobody named."""
         if self.max_fee_bps is not None:
             return self.max_fee_bps
+        fee = max(market.maker_fee_bps, market.taker_fee_bps)
         if self.post_only:
-            return market.maker_fee_bps
-        if self.market or self.tif != TimeInForce.GTT:
-            return market.taker_fee_bps
-        return max(market.maker_fee_bps, market.taker_fee_bps)
+            fee = market.maker_fee_bps
+        elif self.market or self.tif != TimeInForce.GTT:
+            fee = market.taker_fee_bps
+        if fee > MAX_DEFAULT_FEE_BPS:
+            raise BadOrder(
+                f"the operator's fee is {fee} hundredths of a percent", "if that is right, say so by --max-fee-bps"
+            )
+        return fee
 
 
 class Desk:
