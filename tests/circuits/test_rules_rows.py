@@ -15,6 +15,8 @@ from proofbook.protocol import eddsa
 from proofbook.protocol.babyjub import SUBGROUP_ORDER, Point, mul_base8
 from proofbook.protocol.field import R
 from proofbook.protocol.sponge import commitment, horner
+from proofbook.protocol.state import EMPTY_ACCOUNT
+from proofbook.protocol.table import Side
 from proofbook.protocol.words import FeeRow
 
 ORDERED = "RangeCheck(bits)(step[i]);"
@@ -188,6 +190,34 @@ def test_m08_a_disabled_account_row_does_nothing(scene: Any) -> None:
         if name == "Index":
             lie.settle_roots()
         lie.bind().refused_at("(1 - enabled) * packed === 0;")
+
+
+def test_m08_a_disabled_row_takes_no_fees(scene: Any) -> None:
+    """The books balance, but nobody checks that a disabled row's account is open."""
+    world = scene.world
+    acts = [world.order(1, 5, Side.SELL, (10, 20, 1)), world.order(2, 5, Side.BUY, (10, 20, 2))]
+    lie = scene.page([], acts, [FeeRow(2, 3)])
+    lie.swap("account", 0, 1)
+    lie.swap("account", 1, 2)
+    assert lie.inputs["accountIndex"][:3] == [1, 2, 0]
+    lie.set("accountEnabled", 2, 0)
+    for row in (3, 4, 5):
+        for side in ("Old", "New"):
+            lie.positions(row, side, {2: 3})
+    lie.settle_roots()
+    lie.bind().refused_at("(1 - enabled) * (newLeaf - oldLeaf) === 0;")
+
+
+def test_m08_a_disabled_row_answers_no_request(scene: Any) -> None:
+    """An exit of nothing from an account that was never opened; a row that is enabled would have to be open."""
+    lie = scene.page([scene.world.leave(0, 1)])
+    lie.set("requestAccount", 0, 7)
+    lie.set("accountEnabled", 0, 0)
+    lie.set("accountIndex", 0, 7)
+    for side in ("Old", "New"):
+        lie.holder(0, side, EMPTY_ACCOUNT)
+    lie.settle_roots()
+    lie.bind().refused_at("(1 - enabled) * packed === 0;")
 
 
 def test_m09_an_account_stands_on_the_page_once(scene: Any) -> None:
