@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,9 @@ _BATCH_FIELDS: Final = (
 )
 
 
+_PROOF: Final = re.compile(r"checking proof (\d{1,6}) of ([1-9]\d{0,5})$")
+
+
 class DemoFailed(SimulationError):
     """The demonstration did not come out as it has to."""
 
@@ -71,7 +75,7 @@ class Demo:
     """One demonstration; its methods are the chapters, in their order."""
 
     def __init__(self, out: Path, seed: int, rounds: list[Round], story: Story, progress: Progress) -> None:
-        self.out, self.rounds, self.story, self.progress = out, rounds, story, progress
+        self.out, self.rounds, self.story, self.progress = out, rounds, story, _once(progress)
         self.directory, self.wallets = out / "operator", out / "wallets"
         self.people = [make_person(name, seed) for name in CAST]
         self.house = make_person("house", seed)
@@ -123,7 +127,7 @@ class Demo:
         self.story.say("each has stored the exit circuit's files, and their hashes are the contract's")
         seats: list[Seat] = []
         for person, brings in zip(self.people, CAST.values(), strict=True):
-            self.progress(f"{person.name} opens an account", len(seats) / len(self.people))
+            self.progress("traders open accounts", len(seats) / len(self.people))
             trader = self.stage.trader(person)
             account, _ = self.stage.exchange(person).open(*trader.public)
             seats.append(Seat(account, trader, Ids(1, PRESETS[PRESET].slots)))
@@ -155,10 +159,8 @@ class Demo:
         for k, intents in enumerate(self.rounds):
             operator.check()
             self.desk.work(intents)
-            self._watch()
-            self.progress(
-                f"orders: {self.desk.tally.submitted} sent, {self.desk.tally.trades} trades", k / len(self.rounds)
-            )
+            self._watch(tell=False)
+            self.progress("traders send orders", k / len(self.rounds))
         tally = self.desk.tally
         self.story.say(f"{tally.submitted} orders and {tally.cancels} cancels sent, {tally.trades} trades")
         refused = ", ".join(f"{code} {n}" for code, n in sorted(tally.refused.items()))
@@ -230,12 +232,13 @@ class Demo:
         if len(self.batches) == known:
             raise DemoFailed("nothing was settled")
 
-    def _watch(self) -> None:
+    def _watch(self, tell: bool = True) -> None:
         for batch in reversed(self.api.batches(500)):
             if batch["number"] <= len(self.batches):
                 continue
             if batch["state"] != "confirmed":
-                self.progress(f"batch {batch['number']}: {batch['state']}, {batch['actions']} actions", None)
+                if tell:
+                    self.progress(f"batch {batch['number']} is being proven", None)
                 return
             self.batches.append(batch)
             self.story.say(
@@ -309,8 +312,7 @@ class Demo:
         self.story.chapter("Everybody leaves with exactly what they own")
         departure = Departure(self.stage, self.exit_artifacts, self.progress)
         owners = [*self.people, self.house]
-        for k, person in enumerate(owners):
-            self.progress(f"{person.name} leaves", k / len(owners))
+        for person in owners:
             self.left.append(departure.leave(person))
             self.story.say(f"{person.name}: {', '.join(self.left[-1].steps)}")
         self.left.append(departure.pay_for("operator", self.operator_address, self.people[EVE]))
@@ -357,6 +359,18 @@ class Demo:
         self.story.people((name, brought.get(name, {}), took) for name, took in out.items())
 
 
+def _once(progress: Progress) -> Progress:
+    """Return a progress that says nothing twice in a row: what waits has nothing new to tell."""
+    last: list[tuple[str, float | None]] = []
+
+    def tell(stage: str, share: float | None) -> None:
+        if last != [(stage, share)]:
+            last[:] = [(stage, share)]
+            progress(stage, share)
+
+    return tell
+
+
 def _brought(person: Person) -> Quanta:
     return {token.id: token.units(CAST[person.name].get(token.id, 0)) for token in TOKENS}
 
@@ -380,7 +394,8 @@ def run_verifier(rpc: str, contract: str, progress: Progress) -> dict[str, Any]:
         try:
             for line in process.stderr:
                 told.append(line.rstrip())
-                progress(f"verifier: {told[-1]}", None)
+                if found := _PROOF.match(told[-1]):
+                    progress("the verifier checks proofs", int(found[1]) / int(found[2]))
             output = process.stdout.read()
         except BaseException:
             process.kill()
