@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -124,8 +125,14 @@ _ARGUMENTS: Final = {"request": ("account", "token"), "exit": ("account",), "rec
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--rpc", required=True, metavar="URL", help="a node's http address")
-    common.add_argument("--contract", required=True, metavar="ADDRESS", help="the exchange's contract")
+    for flag, variable, metavar, text in (
+        ("--rpc", "PROOFBOOK_RPC", "URL", "a node's http address"),
+        ("--contract", "PROOFBOOK_CONTRACT", "ADDRESS", "the exchange's contract"),
+    ):
+        known = os.environ.get(variable)
+        common.add_argument(
+            flag, required=known is None, default=known, metavar=metavar, help=f"{text} (default: {variable})"
+        )
     common.add_argument("--key-file", type=Path, metavar="FILE", help="your L1 key (default: PROOFBOOK_KEY)")
     common.add_argument("--owner", metavar="ADDRESS", help="whose money it is (default: the key's address)")
     common.add_argument(
