@@ -15,6 +15,7 @@ from proofbook.cli.session import (
     ApiOption,
     ContractOption,
     KeyOption,
+    RpcOption,
     Session,
     WalletOption,
 )
@@ -75,6 +76,7 @@ def buy(
     valid_until: UntilOption = None,
     id_: IdOption = None,
     wallet: WalletOption = DEFAULT_WALLET,
+    rpc: RpcOption = "",
     contract: ContractOption = "",
     api: ApiOption = "",
     key_file: KeyOption = None,
@@ -82,7 +84,7 @@ def buy(
     as_json: JsonFlag = False,
 ) -> None:
     """Buy SIZE of the base token at PRICE or better."""
-    session = Session(wallet, "", contract, api, key_file, account)
+    session = Session(wallet, rpc, contract, api, key_file, account)
     terms = Terms(tif, post_only, is_market, max_fee_bps, valid_until)
     _place(session, Side.BUY, (market, size, price), terms, id_, as_json)
 
@@ -99,6 +101,7 @@ def sell(
     valid_until: UntilOption = None,
     id_: IdOption = None,
     wallet: WalletOption = DEFAULT_WALLET,
+    rpc: RpcOption = "",
     contract: ContractOption = "",
     api: ApiOption = "",
     key_file: KeyOption = None,
@@ -106,7 +109,7 @@ def sell(
     as_json: JsonFlag = False,
 ) -> None:
     """Sell SIZE of the base token at PRICE or better."""
-    session = Session(wallet, "", contract, api, key_file, account)
+    session = Session(wallet, rpc, contract, api, key_file, account)
     terms = Terms(tif, post_only, is_market, max_fee_bps, valid_until)
     _place(session, Side.SELL, (market, size, price), terms, id_, as_json)
 
@@ -242,6 +245,7 @@ def cancel(
         typer.Option("--hard", help="A proven action: the order can never fill again, whatever the operator does."),
     ] = False,
     wallet: WalletOption = DEFAULT_WALLET,
+    rpc: RpcOption = "",
     contract: ContractOption = "",
     api: ApiOption = "",
     key_file: KeyOption = None,
@@ -249,7 +253,7 @@ def cancel(
     as_json: JsonFlag = False,
 ) -> None:
     """Cancel an order: at once, on the operator's word, or with --hard as a proven action of the next batch."""
-    session = Session(wallet, "", contract, api, key_file, account)
+    session = Session(wallet, rpc, contract, api, key_file, account)
     result = session.api.cancel(_desk(session).cancel(id_), hard)
     answer: Json = {"id": result["id"], "account": result["account"], "hard": result["hard"]}
     answer["remaining_base_quanta"] = result["remaining_base"]
@@ -261,6 +265,7 @@ def withdraw(
     amount: AmountArgument,
     id_: IdOption = None,
     wallet: WalletOption = DEFAULT_WALLET,
+    rpc: RpcOption = "",
     contract: ContractOption = "",
     api: ApiOption = "",
     key_file: KeyOption = None,
@@ -268,7 +273,7 @@ def withdraw(
     as_json: JsonFlag = False,
 ) -> None:
     """Withdraw to L1; once its batch is on the chain, `claim` pays it out."""
-    session = Session(wallet, "", contract, api, key_file, account)
+    session = Session(wallet, rpc, contract, api, key_file, account)
     signed = _desk(session).withdraw(_next_id(session, id_), token, amount)
     _say_action(
         session.api.withdraw(signed), session.info, as_json, "It can be claimed when its batch is on the chain."
@@ -281,6 +286,7 @@ def transfer(
     receiver: Annotated[int, typer.Argument(metavar="RECEIVER", min=0, max=2**24 - 1, help="Account index.")],
     id_: IdOption = None,
     wallet: WalletOption = DEFAULT_WALLET,
+    rpc: RpcOption = "",
     contract: ContractOption = "",
     api: ApiOption = "",
     key_file: KeyOption = None,
@@ -288,7 +294,7 @@ def transfer(
     as_json: JsonFlag = False,
 ) -> None:
     """Send to another account, which must hold the token already."""
-    session = Session(wallet, "", contract, api, key_file, account)
+    session = Session(wallet, rpc, contract, api, key_file, account)
     signed = _desk(session).transfer(_next_id(session, id_), token, amount, receiver)
     _say_action(session.api.transfer(signed), session.info, as_json, "It is final when its batch is on the chain.")
 
