@@ -13,6 +13,7 @@ from web3 import Web3
 from web3.logs import DISCARD
 
 from proofbook.chain.client import TokenInfo
+from proofbook.chain.errors import ChainError, ContractRevert, TransactionFailed
 from proofbook.cli.output import CliError, Json, JsonFlag, emit, lines, say, table
 from proofbook.cli.session import (
     DEFAULT_WALLET,
@@ -228,21 +229,32 @@ def claim(
     infos = [find_on_chain(session, token)[0]] if token else session.exchange.tokens()
     owner = session.key.address
     paid: list[Json] = []
+    refused: list[Json] = []
+    last: ChainError | None = None
     for info in infos:
         waiting = session.exchange.claim_of(owner, info.id)
-        if waiting:
+        if not waiting:
+            continue
+        named = token_of(session.w3, info)
+        row = {"token": named.symbol, "amount": format_amount(waiting, named)}
+        try:
             receipt = session.signed_exchange.claim(info.id)
-            named = token_of(session.w3, info)
-            row = {"token": named.symbol, "amount": format_amount(waiting, named)}
             paid.append(row | {"tx": Web3.to_hex(receipt["transactionHash"])})
+        except (ContractRevert, TransactionFailed) as error:
+            last = error  # one token's trouble holds no other claim back
+            refused.append(row | {"reason": error.message})
+    if last is not None and not paid:
+        raise last
     if not paid:
         hint = "a withdrawal waits here once its batch is on the chain: `proofbook batch list`"
         raise CliError("nothing_to_claim", f"nothing waits for {owner}", hint)
 
     def show(console: Console) -> None:
         table(console, f"Paid to {owner}", ("token", "amount", "transaction"), [tuple(row.values()) for row in paid])
+        if refused:
+            table(console, "Refused", ("token", "amount", "reason"), [tuple(row.values()) for row in refused])
 
-    emit({"owner": owner, "paid": paid}, as_json, show)
+    emit({"owner": owner, "paid": paid, "refused": refused}, as_json, show)
 
 
 def balance(
