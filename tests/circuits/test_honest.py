@@ -12,7 +12,8 @@ from proofbook.protocol.errors import BadSignature, TooManyRows
 from proofbook.protocol.messages import challenge
 from proofbook.protocol.state import EMPTY_ACCOUNT
 from proofbook.protocol.table import MAINNET, SIZES, Flag, Side
-from proofbook.protocol.words import FeeRow
+from proofbook.protocol.transition import apply
+from proofbook.protocol.words import FeeRow, fees_from_calldata, page_from_words
 from proofbook.prover.errors import WitnessError
 from proofbook.prover.witness import batch_inputs, challenge_for, exit_inputs
 
@@ -43,6 +44,22 @@ def test_m08_all_zero_padding_changes_nothing(scene: Any, forging: Any) -> None:
     assert set(forging.words(lie.inputs)[4:]) == {0}
     same_by_both(lie, forging)
     lie.accepted()
+
+
+def test_m01_an_empty_fee_row_hides_no_page(scene: Any, forging: Any) -> None:
+    """The circuit takes an enabled fee row of nothing, so everybody else has to read it, too."""
+    lie = scene.page()
+    lie.set("feeEnabled", 0, 1)
+    lie.bind().accepted()
+    page = page_from_words(forging.words(lie.inputs), SIZES["minimal"][0])
+    assert page.fees == (FeeRow(0, 0),) == fees_from_calldata(bytes(10))
+    assert apply(scene.state, page).state.root == lie.inputs["newRoot"]
+    same_by_both(scene.page([], [], [FeeRow(0, 0), FeeRow(7, 0)]), forging)
+    # Of nothing: an amount of no token has no place.
+    lie = scene.page()
+    lie.set("feeEnabled", 0, 1)
+    lie.set("feeAmount", 0, 1)
+    lie.bind().refused_at("ledger === 0;")
 
 
 def test_batch_inputs_are_of_pages_that_the_transition_accepts(scene: Any, forging: Any) -> None:

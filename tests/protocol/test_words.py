@@ -184,7 +184,7 @@ def test_calldata_refusals() -> None:
         actions_from_calldata(bytes([0x20]) + good[1:])
     with pytest.raises(errors.TooManyRows):
         actions_from_calldata(good * (MAX_ACTIONS + 1))
-    for data in (b"\1", bytes(10)):
+    for data in (b"\1", bytes(7) + b"\1\0\0"):
         with pytest.raises(errors.NotCanonical):
             fees_from_calldata(data)
     with pytest.raises(errors.TooManyRows):

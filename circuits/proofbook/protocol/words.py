@@ -304,15 +304,16 @@ def action_row_from_words(words: Sequence[int]) -> ActionRow:
 
 
 def fee_row_word(row: FeeRow) -> int:
-    """Return the word of a fee row; `InvalidValue` for a value out of range, `NotCanonical` for token 0."""
+    """Return the word of a fee row; `InvalidValue` for what is out of range, `NotCanonical` for an amount of token 0."""
     word = pack(FEE_LAYOUT, {"token": row.token, "amount": row.amount})
-    if not row.token:
+    # Nothing of token 0 is allowed: the circuit takes such a row, so refusing to read it would hide the whole page.
+    if row.amount and not row.token:
         _refuse("fee", "token 0")
     return word
 
 
 def fee_row_from_word(word: int) -> FeeRow:
-    """Return the fee row of a word; `InvalidValue` for bits beyond it, `NotCanonical` for token 0."""
+    """Return the fee row of a word; `InvalidValue` for bits beyond it, `NotCanonical` for an amount of token 0."""
     row = FeeRow(**unpack(FEE_LAYOUT, word))
     fee_row_word(row)
     return row
@@ -398,8 +399,8 @@ def page_from_words(words: Sequence[int], size: Size) -> Page:
     InvalidValue
         For a word at or above the field's modulus, or beyond its packing.
     NotCanonical
-        For a wrong number of words, a row beyond the count that is not zero or one within it that is, a field that its
-        kind does not name.
+        For a wrong number of words, a row beyond the count that is not zero, a request or action within it that is, a
+        field that its kind does not name.
     TooManyRows
         For a count beyond the size.
     """
