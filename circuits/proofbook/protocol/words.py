@@ -304,7 +304,7 @@ def action_row_from_words(words: Sequence[int]) -> ActionRow:
 
 
 def fee_row_word(row: FeeRow) -> int:
-    """Return the word of a fee row; `InvalidValue` for what is out of range, `NotCanonical` for an amount of token 0."""
+    """Return the word of a fee row; `InvalidValue` beyond a field's range, `NotCanonical` for some of token 0."""
     word = pack(FEE_LAYOUT, {"token": row.token, "amount": row.amount})
     # Nothing of token 0 is allowed: the circuit takes such a row, so refusing to read it would hide the whole page.
     if row.amount and not row.token:
