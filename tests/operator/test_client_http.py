@@ -157,7 +157,7 @@ def test_nobody_there(server):
     assert caught.value.code == "api_unreachable" and "PROOFBOOK_API" in caught.value.hint
 
 
-@pytest.mark.parametrize("url", ["", "nonsense", "ftp://x", "http://[", "127.0.0.1:8080"])
+@pytest.mark.parametrize("url", ["", "nonsense", "ftp://x", "http://", "http://x:99999", "127.0.0.1:8080"])
 def test_addresses_that_are_none(url):
     with pytest.raises(ApiUnreachable, match="no http address"):
         ApiClient(url)

@@ -58,7 +58,7 @@ class ApiClient:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         try:
             url = httpx.URL(base_url)
-            if url.scheme not in ("http", "https") or not url.host.strip("[]"):
+            if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 65536:
                 raise httpx.InvalidURL("no http address")
             # Environment proxies must not come between a trader and a local operator.
             self._http = httpx.Client(
