@@ -72,7 +72,7 @@ def test_m03_keys_under_which_anything_could_be_signed(scene: Any, pub: tuple[in
     scene.world.settle([Request(RequestKind.KEY, 1, pub_x=pub[0], pub_y=pub[1])])
     row, good = scene.world.withdraw(1, 5, 1, 10)
     # S = 0 and R8 = the identity solve the equation under the identity as key.
-    for signature in (good.signature, Signature(good.signature.r8._replace(x=0, y=1), 0)):
+    for signature in (Signature(good.signature.r8._replace(x=0, y=1), 0), good.signature):
         scene.unsigned([], [(row, replace(good, signature=signature))]).refused_at(line)
 
 
