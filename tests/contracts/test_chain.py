@@ -25,7 +25,7 @@ from proofbook.chain.hints import HINTS
 from proofbook.protocol.field import R
 from proofbook.protocol.messages import challenge
 from proofbook.protocol.sponge import horner
-from proofbook.protocol.table import ActionType
+from proofbook.protocol.table import ActionType, RequestKind
 from proofbook.protocol.words import ActionRow, FeeRow, page_words
 
 
@@ -260,3 +260,20 @@ def test_keys_sign_locally(world):
     poor = Account.from_key("0x" + "43" * 32)
     with pytest.raises((TransactionFailed, ContractRevert)):
         world.exchange.as_account(poor).open(1, 2)
+
+
+@pytest.mark.parametrize(
+    "error", ["Error(string)", "ERC20InsufficientBalance(address,uint256,uint256)", "InvalidProof()"]
+)
+def test_an_error_of_broken_form_is_a_revert(world, error):
+    """A token may revert with whatever it likes: a known name, and not the arguments that belong to it."""
+    token, contract = world.token(quantum=1, to=("alice",))
+    index = world.open("alice")
+    world.by("alice").deposit(index, token, 5)
+    world.commit([(q, int(q.request.kind == RequestKind.DEPOSIT)) for q in world.queue()])
+    # Whatever is called: the four bytes, and nothing behind them.
+    code = "63" + Web3.keccak(text=error)[:4].hex().removeprefix("0x") + "60e01b5f5260045ffd"
+    world.anvil.rpc("anvil_setCode", contract.address, "0x" + code)
+    with pytest.raises(ContractRevert):
+        world.by("alice").claim(token)
+    assert world.exchange.claim_of(world.alice, token) == 5

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
+from eth_abi.exceptions import DecodingError
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress, HexStr
 from eth_utils.abi import abi_to_signature, function_signature_to_4byte_selector
@@ -139,14 +140,22 @@ def decode_revert(abi: Sequence[Any], error: ContractLogicError) -> ContractReve
     if isinstance(data, str) and data.startswith("0x") and len(data) >= 10:
         raw = bytes.fromhex(data[2:])
         entry = _error_entry(abi, raw[:4])
-        if entry is not None:
-            values = Web3().codec.decode([i["type"] for i in entry["inputs"]], raw[4:])
-            named = {
-                i["name"]: Web3.to_checksum_address(v) if i["type"] == "address" else v
-                for i, v in zip(entry["inputs"], values, strict=True)
-            }
+        named = None if entry is None else _arguments(entry, raw[4:])
+        if named is not None:
             return ContractRevert(entry["name"], named, HINTS.get(entry["name"], ""))
     return ContractRevert("Unnamed", {"message": str(error)[:500]})
+
+
+def _arguments(entry: Any, raw: bytes) -> dict[str, Any] | None:
+    """Return an error's arguments by name, None for what has another form: a token may revert with anything."""
+    try:
+        values = Web3().codec.decode([i["type"] for i in entry["inputs"]], raw)
+    except (DecodingError, ValueError, OverflowError):
+        return None
+    return {
+        i["name"]: Web3.to_checksum_address(v) if i["type"] == "address" else v
+        for i, v in zip(entry["inputs"], values, strict=True)
+    }
 
 
 def _error_entry(abi: Sequence[Any], selector: bytes) -> Any:
