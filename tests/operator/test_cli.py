@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import requests
 import typer.main
+from eth_account import Account
 from typer.testing import CliRunner
 
 from proofbook.cli import output
@@ -130,6 +131,7 @@ def test_keys_are_never_given_on_the_command_line():
         ("deploy --test-token USD", "l1_key", 1),
         ("deploy --test-token USD --key-file missing", "l1_key", 1),
         ("ceremony start nope --ptau x", "circuit/unknown", 1),
+        ("demo --flow missing.csv --out out", "flow_unreadable", 1),
     ],
 )
 def test_errors_have_a_code_and_say_how_to_mend_them(line, code, status, run):
@@ -167,6 +169,14 @@ def test_a_bad_key_is_refused_and_not_shown(text, run, tmp_path):
 
 def test_the_key_may_come_from_the_environment(run):
     refused(run(f"account list --api {NOWHERE} --json", PROOFBOOK_KEY=KEY), "api_unreachable")
+
+
+def test_the_key_may_be_a_keystore(run, tmp_path):
+    store = Account.encrypt(bytes.fromhex(KEY[2:]), "right", iterations=2)
+    (tmp_path / "store.json").write_text(json.dumps(store))
+    line = f"account list --key-file store.json --api {NOWHERE} --json"
+    refused(run(line, PROOFBOOK_PASSWORD="right"), "api_unreachable")
+    refused(run(line, PROOFBOOK_PASSWORD="wrong"), "l1_key")
 
 
 # --- files
