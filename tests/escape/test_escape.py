@@ -131,8 +131,12 @@ def test_m24_an_account_exits_once_and_a_request_is_reclaimed_once(settled, way_
 
 def test_m23_a_token_that_reverts_holds_no_other_back(settled, way_out):
     bob, exchange = settled.people["bob"], settled.by("bob")
-    made = [("RevertingToken",), ("TestToken", "More", "MORE", 18)]
-    tokens = [deploy_contract(settled.w3, settled.deployer, *words).contract for words in made]
+    w3, deployer = settled.w3, settled.deployer
+    made = (
+        deploy_contract(w3, deployer, "RevertingToken"),
+        deploy_contract(w3, deployer, "TestToken", "More", "MORE", 18),
+    )
+    tokens = [deployed.contract for deployed in made]
 
     def call(function):
         settled.w3.eth.wait_for_transaction_receipt(function.transact({"from": settled.deployer}))
