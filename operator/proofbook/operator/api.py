@@ -309,8 +309,9 @@ async def get_exit_artifact(kind: FromPath[str], op: Op) -> File:
 
 def _is_operator(request: Request[Any, Any, Any], op: Service) -> bool:
     sent = request.headers.get("authorization", "")
-    if op.api_token and secrets.compare_digest(sent.encode(), f"Bearer {op.api_token}".encode()):
-        return True
+    if op.api_token:
+        # Then where a call comes from tells nothing: a proxy on this machine need not say whom it speaks for.
+        return secrets.compare_digest(sent.encode(), f"Bearer {op.api_token}".encode())
     # A proxy on this machine would make everybody local.
     if request.headers.get("x-forwarded-for") or request.headers.get("forwarded") or request.client is None:
         return False

@@ -28,7 +28,8 @@ GET    /v1/artifacts/exit/wasm                         200 bytes of its witness 
 GET    /schema                                         OpenAPI
 =====  ========================  ====================  ===============================================================
 
-``POST /v1/batches`` is for the operator: from a loopback address, or with ``Authorization: Bearer <operator token>``.
+``POST /v1/batches`` is for the operator: with ``Authorization: Bearer <operator token>``, or, where the operator has no
+token, from a loopback address. Behind a proxy a token is needed: everybody comes from there.
 
 Every refusal is ``{"error": {"code", "message", "hint", "data"}}`` (`ErrorOut`). Codes: those of
 `proofbook.operator.codes.Code`, and of the API itself: ``malformed`` and ``invalid_value`` (400), ``too_many_orders``

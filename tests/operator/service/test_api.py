@@ -367,10 +367,18 @@ def test_only_the_operator_flushes(live, session, tmp_path):
     async def near(s):
         answer = await s.client.post("/v1/batches", headers={"x-forwarded-for": "8.8.8.8"})
         assert answer.status_code == 403  # a proxy on the same machine
-        return answer.json()["error"]["code"]
+        # Or one that says nothing about itself: where there is a token, it alone counts.
+        return (await s.client.post("/v1/batches")).json()["error"]["code"]
 
     assert session(directory, far, host="203.0.113.9") == 202
     assert session(directory, near) == "not_operator"
+    (directory / "api.token").unlink()
+
+    async def untold(s):
+        forwarded = await s.client.post("/v1/batches?wait=false", headers={"forwarded": "for=8.8.8.8"})
+        return forwarded.status_code, (await s.client.post("/v1/batches?wait=false")).status_code
+
+    assert session(directory, untold) == (403, 202)
 
 
 def test_a_stopped_operator_takes_nothing_and_says_why(populated, api):
