@@ -242,8 +242,8 @@ class Demo:
                 return
             self.batches.append(batch)
             self.story.say(
-                f"batch {batch['number']} is on chain: {batch['requests']} requests, {batch['actions']} actions, "
-                f"{batch['trades']} trades; proven in {batch['prove_s']:.1f} s, {batch['gas']:,} gas"
+                f"batch {batch['number']} is on chain: {_count(batch, 'request')}, {_count(batch, 'action')}, "
+                f"{_count(batch, 'trade')}; proven in {batch['prove_s']:.1f} s, {batch['gas']:,} gas"
             )
 
     def _balances(self, account: int) -> Quanta:
@@ -314,7 +314,7 @@ class Demo:
         owners = [*self.people, self.house]
         for person in owners:
             self.left.append(departure.leave(person))
-            self.story.say(f"{person.name}: {', '.join(self.left[-1].steps)}")
+            self.story.say(f"{person.name}: {', '.join(self.left[-1].steps) or 'has nothing'}")
         self.left.append(departure.pay_for("operator", self.operator_address, self.people[EVE]))
         self.story.say(f"the operator's request fees are paid to its address: {several(self.left[-1].received)}")
         require_equal("accounts left", {index for left in self.left for index in left.exits}, self.holders)
@@ -345,6 +345,11 @@ class Demo:
         require_equal("left in the vault", summary["vault_left"], nothing)
         require_equal("still owed", summary["liabilities_left"], nothing)
         _write(self.out / "summary.json", summary)
+        self.story.say("")
+        self.story.say(
+            f"{summary['escaped_accounts']} accounts left with what they owned; the vault is empty, nothing is owed"
+        )
+        self.story.say(f"summary, deployment and both states of the chain are in {self.out}")
         return summary
 
     def _tell_end(self) -> None:
@@ -357,6 +362,11 @@ class Demo:
         brought["finn"]["ETH"] += ETH.units(7) * ETH.quantum
         self.story.say("")
         self.story.people((name, brought.get(name, {}), took) for name, took in out.items())
+
+
+def _count(batch: dict[str, Any], noun: str) -> str:
+    number = batch[f"{noun}s"]
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _once(progress: Progress) -> Progress:

@@ -96,7 +96,7 @@ class Departure:
             person.key,
             self._artifacts,
             stage.deployment.block,
-            lambda text: self._progress(f"{person.name} reads the chain and leaves", None),
+            lambda text: self._progress(f"{person.name} reads the chain", None),
         )
 
     def leave(self, person: Person) -> Left:
