@@ -12,7 +12,9 @@ import pytest
 from proofbook.operator import commands as c
 from proofbook.operator import events as e
 from proofbook.operator.codes import InvariantError
+from proofbook.operator.engine import Engine
 from proofbook.operator.journal import JournalCorrupt, JournalError, JournalMismatch
+from proofbook.operator.markets import Market, Markets
 from proofbook.operator.sequencer import Sequencer, SequencerBroken, make_verify, verify_each
 from proofbook.protocol.babyjub import Point
 from proofbook.protocol.eddsa import verify
@@ -187,6 +189,35 @@ def test_a_journal_of_other_settings_is_refused(make_exchange, path, sequencer):
     for changes in ({"margin": 61}, {"domain": 5}):
         with pytest.raises(JournalMismatch):
             Sequencer(make_exchange(**changes).config, path)
+
+
+def test_markets_can_be_added_and_nothing_else_done_to_them(world, path, sequencer):
+    world.sell(1, 100, 5)
+    sequencer.submit(world.commands[-1:])
+    order = world.order(1, Side.SELL, 7, 3, symbol="GEM/COIN")
+    assert world.codes(order) == []
+    sequencer.close()
+    old = world.config.markets
+    new = Market("CASH/NEW", 2, 9, 1, 0, 0, 10, 10)
+    more = Markets([*old.all, new])
+    for _ in range(2):
+        again = Sequencer(replace(world.config, markets=more), path)
+        assert again.engine.config.markets.all == more.all
+        assert again.engine.get_depth("CASH/NEW", 5) == ([], [])
+        assert len(again.engine.get_orders(1)) == 1
+        hashed = again.engine.state_hash()
+        again.close()
+    again = Sequencer(replace(world.config, markets=more), path)
+    assert again.engine.state_hash() == hashed
+    again.close()
+    dearer = Market("COIN/CASH", 1, 2, 10, 6, 25, 10**9, 10**6)
+    namesake = Market("CASH/OLD", 2, 1, 1, 0, 0, 10, 10)  # the pair of COIN/CASH, the other way round
+    for markets in (old.all, (dearer, *more.all[1:]), more.all[1:]):
+        with pytest.raises(JournalMismatch):
+            Sequencer(replace(world.config, markets=Markets(markets)), path)
+    engine = Engine(world.config)
+    (refused,) = engine.handle(c.AddMarket(namesake))
+    assert refused.code == "malformed"
 
 
 def test_a_replay_that_leads_elsewhere_is_noticed(world, path, sequencer):

@@ -10,6 +10,7 @@ from typing import ClassVar, TypeAlias
 import msgspec
 
 from proofbook.operator.codes import OperatorError
+from proofbook.operator.markets import Market
 from proofbook.protocol.messages import SignedAction
 from proofbook.protocol.words import Request
 
@@ -75,6 +76,12 @@ class RequestUnseen(_Command, frozen=True):
     number: int
 
 
+class AddMarket(_Command, frozen=True):
+    """From here on this can be traded as well."""
+
+    market: Market
+
+
 class Tick(_Command, frozen=True):
     """It is now this unix second. Time never goes back: an earlier one is ignored."""
 
@@ -123,6 +130,7 @@ Command: TypeAlias = (
     | RequestSeen
     | RequestConfirmed
     | RequestUnseen
+    | AddMarket
     | Tick
     | SealBatch
     | BatchConfirmed

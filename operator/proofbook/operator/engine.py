@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from proofbook.operator import commands as c
 from proofbook.operator import events as e
 from proofbook.operator.book import Book, Depth, Order, SortedBook
 from proofbook.operator.codes import Code, Refused, Removal, must
-from proofbook.operator.markets import Markets
+from proofbook.operator.markets import MarketError, Markets
 from proofbook.operator.matching import Width
 from proofbook.operator.registry import AccountState, Registry, SlotState
 from proofbook.operator.risk import Balance, Ledger
@@ -44,7 +44,7 @@ class EngineConfig:
     preset : Preset
         Depths of the trees.
     markets : Markets
-        What can be traded.
+        What can be traded at first; `AddMarket` adds to it.
     sizes : tuple of Size
         Batch sizes on offer, each at least as large as the one before in every part; the preset's if not given. The
         largest has room for one trade: 2 actions, 3 accounts.
@@ -63,8 +63,8 @@ class EngineConfig:
         return self.sizes or SIZES[self.preset.name]
 
     def get_identity(self) -> str:
-        """Return a digest of all of this: a journal is replayed with what it was made with."""
-        parts = (self.domain, self.preset, self.markets.all, self.get_sizes(), self.margin)
+        """Return a digest of all of this but the markets: a journal is replayed with what it was made with."""
+        parts = (self.domain, self.preset, self.get_sizes(), self.margin)
         return _digest(parts)
 
 
@@ -111,6 +111,7 @@ class Engine:
             c.RequestSeen: self._request_seen,
             c.RequestUnseen: self._request_unseen,
             c.RequestConfirmed: self._request_confirmed,
+            c.AddMarket: self._add_market,
             c.Tick: self._tick,
             c.SealBatch: self._seal,
             c.BatchConfirmed: self._batch_confirmed,
@@ -138,8 +139,8 @@ class Engine:
             self.ledger.touched.clear()
             self._refuse(command, refused)
         for account, token in sorted(self.ledger.touched):
-            b = self.ledger.get(account, token)
-            self._emit(e.BalanceChanged, account=account, token=token, available=b.available, reserved=b.reserved)
+            free, held = self.ledger.look(account, token)
+            self._emit(e.BalanceChanged, account=account, token=token, available=free, reserved=held)
         return self._events
 
     def _emit(self, event: Callable[..., e.Event], /, **values: Any) -> None:
@@ -201,6 +202,14 @@ class Engine:
     def _place(self, command: c.PlaceOrder) -> None:
         action = self._check_action(command.signed, ActionType.ORDER, self.config.margin)
         self.trading.place(command.signed, action)
+
+    def _add_market(self, command: c.AddMarket) -> None:
+        try:
+            markets = Markets([*self.config.markets.all, command.market])
+        except MarketError as error:
+            raise Refused(Code.MALFORMED, str(error)) from error
+        self.config = replace(self.config, markets=markets)
+        self.trading.use_markets(markets)
 
     def _tick(self, command: c.Tick) -> None:
         if not 0 <= command.now < 1 << TIME_BITS:

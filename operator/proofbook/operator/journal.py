@@ -19,7 +19,7 @@ from typing import ClassVar
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.commands import Command, decode_command, encode_command
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _DIGEST_BYTES = 16
 _GENESIS = bytes(_DIGEST_BYTES)
 _SCHEMA = """
@@ -66,6 +66,8 @@ class Journal:
         The file, made when missing; ``<path>.lock`` beside it is the lock.
     identity : str
         Names what replaying depends on: `EngineConfig.get_identity`.
+    start : str
+        What else replaying starts from, kept when the file is made.
 
     Raises
     ------
@@ -82,9 +84,11 @@ class Journal:
     ----------
     last : int
         Sequence number of the last committed command, 0 if there is none.
+    start : str
+        As it was given when the file was made.
     """
 
-    def __init__(self, path: Path, identity: str) -> None:
+    def __init__(self, path: Path, identity: str, start: str = "") -> None:
         self._mutex = threading.RLock()
         self._lock = _lock_file(path.with_name(path.name + ".lock"))
         try:
@@ -93,28 +97,29 @@ class Journal:
             os.close(self._lock)
             raise JournalError(f"cannot open {path.name}: {error}") from error
         try:
-            self._prepare(identity)
+            self.start = self._prepare(identity, start)
             row = self._db.execute("SELECT seq, chain FROM commands ORDER BY seq DESC LIMIT 1").fetchone()
         except (sqlite3.DatabaseError, JournalError) as error:
             self.close()
             raise error if isinstance(error, JournalError) else JournalCorrupt(f"{path.name}: {error}") from error
         self.last, self._chain = (int(row[0]), bytes(row[1])) if row else (0, _GENESIS)
 
-    def _prepare(self, identity: str) -> None:
+    def _prepare(self, identity: str, start: str) -> str:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         if not self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
             self._db.execute("BEGIN IMMEDIATE")
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 self._db.execute(statement)
-            values = (("version", str(SCHEMA_VERSION)), ("identity", identity))
+            values = (("version", str(SCHEMA_VERSION)), ("identity", identity), ("start", start))
             self._db.executemany("INSERT INTO meta VALUES (?, ?)", values)
             self._db.execute("COMMIT")
         meta = dict(self._db.execute("SELECT name, value FROM meta"))
         if meta.get("version") != str(SCHEMA_VERSION):
             raise JournalMismatch(f"the journal is of version {meta.get('version')}, this program of {SCHEMA_VERSION}")
         if meta.get("identity") != identity:
-            raise JournalMismatch("the journal was made for another exchange or other market settings")
+            raise JournalMismatch("the journal was made for another exchange, other sizes or another margin")
+        return str(meta.get("start", ""))
 
     def __enter__(self) -> Journal:
         return self

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple, TypeAlias
 
+import msgspec
+
 from proofbook.operator.codes import Code, OperatorError
-from proofbook.operator.commands import SIGNED_COMMANDS, Command, RequestConfirmed, SignedCommand, Tick
+from proofbook.operator.commands import SIGNED_COMMANDS, AddMarket, Command, RequestConfirmed, SignedCommand, Tick
 from proofbook.operator.engine import Engine, EngineConfig, make_refusal
 from proofbook.operator.events import BatchSealed, Event
-from proofbook.operator.journal import Journal, JournalCorrupt
+from proofbook.operator.journal import Journal, JournalCorrupt, JournalMismatch
+from proofbook.operator.markets import Market, Markets
 from proofbook.protocol.babyjub import Point
 from proofbook.protocol.errors import InvalidValue
 from proofbook.protocol.messages import SignedAction, verify_action
@@ -69,7 +73,7 @@ class Sequencer:
     Parameters
     ----------
     config : EngineConfig
-        Must be what the journal was made with.
+        Must be what the journal was made with, but for markets that are new.
     path : Path
         The journal's file.
     verify : Verify
@@ -90,13 +94,16 @@ class Sequencer:
         verify: Verify = verify_each,
         listeners: Iterable[Listener] = (),
     ) -> None:
-        self.engine = Engine(config)
         self._verify, self._listeners = verify, tuple(listeners)
         self._mutex = threading.RLock()
         self._broken = False
-        self._journal = Journal(path, config.get_identity())
+        markets = config.markets.all
+        self._journal = Journal(path, config.get_identity(), msgspec.json.encode(markets).decode())
         try:
+            first = Markets(msgspec.json.decode(self._journal.start, type=list[Market]))
+            self.engine = Engine(replace(config, markets=first))
             self._replay()
+            self._add_markets(markets)
         except BaseException:
             self._journal.close()
             raise
@@ -107,6 +114,14 @@ class Sequencer:
             self._tell(self.engine.handle(command))
             if seq in checkpoints and self.engine.state_hash() != checkpoints[seq]:
                 raise JournalCorrupt(f"command {seq} led to another state before: the program or the journal changed")
+
+    def _add_markets(self, wanted: tuple[Market, ...]) -> None:
+        """Add the markets that are new in the settings, for good; nothing else may have become of them."""
+        known = self.engine.config.markets.all
+        if wanted[: len(known)] != known:
+            raise JournalMismatch("markets can be added behind those there are, but not changed or taken away")
+        if len(wanted) > len(known) and not self.engine.frozen:
+            self.submit([AddMarket(market) for market in wanted[len(known) :]])
 
     def _tell(self, events: Sequence[Event]) -> None:
         for listener in self._listeners:

@@ -78,13 +78,22 @@ class Trading:
         log: MutableSequence[Entry],
         emit: Emit,
     ) -> None:
-        self._markets, self._width, self._registry, self._ledger = markets, width, registry, ledger
+        self._width, self._registry, self._ledger = width, registry, ledger
         self._log, self._emit = log, emit
-        self.books: dict[str, Book] = {m.symbol: make_book() for m in markets.all}
+        self._make_book = make_book
+        self.books: dict[str, Book] = {}
+        self.use_markets(markets)
         self.live: dict[OrderKey, Live] = {}
         self.by_account: dict[int, dict[int, Live]] = {}
         self.trade_seq = 0
         self._expiries: list[tuple[int, int, int]] = []
+
+    def use_markets(self, markets: Markets) -> None:
+        """Trade in these markets, those so far among them."""
+        self._markets = markets
+        for market in markets.all:
+            if market.symbol not in self.books:
+                self.books[market.symbol] = self._make_book()
 
     def place(self, signed: SignedAction, action: Action) -> None:
         """Admit and match an order whose form was checked.
