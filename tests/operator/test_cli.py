@@ -213,6 +213,14 @@ def test_a_deployment_names_the_contract(tmp_path):
         assert caught.value.code == "deployment" and caught.value.hint
 
 
+def test_tokens_are_printable(run, tmp_path):
+    for wrong in (b"\xff" * 20, b"a\nb", b"x" * 257):
+        (tmp_path / "api.token").write_bytes(wrong)
+        refused(run(f"batch settle --token-file api.token --api {NOWHERE} --json"), "file")
+    (tmp_path / "api.token").write_bytes(b"a token of this test\n")
+    refused(run(f"batch settle --token-file api.token --api {NOWHERE} --json"), "api_unreachable")
+
+
 # --- deploying
 
 

@@ -346,3 +346,14 @@ def test_the_operator_stops_cleanly(path, ask):
     assert ask("operator status", 1)["code"] == "api_unreachable"
     report = ask("verify")
     assert report["root_on_chain"] == report["root_rebuilt"] and report["vault"] == report["liabilities"]
+
+
+def test_where_the_operator_has_a_token_it_alone_settles(path, ask):
+    token = path.folder / "exchange" / "api.token"
+    token.write_text("a token of this test\n")
+    path.start_operator()
+    assert ask("batch settle", 1)["code"] == "not_operator"
+    assert ask("batch settle --token-file alice.key", 1)["code"] == "not_operator"
+    (batch,) = ask("batch settle --token-file exchange/api.token")["batches"]
+    assert batch["requests"] == 1, "the deposit above"
+    assert path.stop_operator() == 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
-from proofbook.cli.output import Json, JsonFlag, emit, lines, say, table, warn
+from proofbook.cli.output import CliError, Json, JsonFlag, emit, lines, say, table, warn
 from proofbook.cli.session import (
     DEFAULT_WALLET,
     ApiOption,
@@ -15,7 +16,9 @@ from proofbook.cli.session import (
     RpcOption,
     Session,
     WalletOption,
+    read_limited,
 )
+from proofbook.client.http import ApiClient
 from proofbook.verifier.cli import DEVELOPMENT_WARNING
 from proofbook.verifier.cli import describe as describe_report
 from proofbook.verifier.report import verify_exchange
@@ -25,6 +28,7 @@ batch = typer.Typer(no_args_is_help=True, help="Batches: what was settled by one
 FirstBlockOption = Annotated[
     int | None, typer.Option("--first-block", min=0, help="Block of the deployment, or earlier.")
 ]
+MAX_TOKEN_BYTES: Final = 256
 _COLUMNS = ("number", "state", "orders", "trades", "requests", "witness_s", "prove_s", "gas")
 
 
@@ -64,15 +68,27 @@ def show_batch(
 @batch.command("settle")
 def settle(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is on the chain.")] = True,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", metavar="FILE", help="The operator's api.token, where it has one.")
+    ] = None,
     wallet: WalletOption = DEFAULT_WALLET,
     api: ApiOption = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Settle everything pending now, instead of at the next interval; from the operator's machine."""
     session = Session(wallet, api=api)
+    token = _read_token(token_file) if token_file is not None else ""
     say("settling: witness, proof, transaction" if wait else "settling begins")
-    batches = session.api.flush(wait)
+    with ApiClient(session.api_url, token) as operator:
+        batches = operator.flush(wait)
     emit({"batches": batches}, as_json, lambda console: _table(console, "Settled", batches))
+
+
+def _read_token(path: Path) -> str:
+    token = read_limited(path, MAX_TOKEN_BYTES).strip()
+    if not token.isascii() or not token.decode("ascii").isprintable():
+        raise CliError("file", f"{path} holds no token", "it is the api.token of the operator's directory")
+    return token.decode("ascii")
 
 
 def verify(
