@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter, lshift, rshift
 from typing import Final
 
 from eth_utils.crypto import keccak
@@ -23,11 +24,15 @@ from proofbook.protocol.table import (
     OWNER_BITS,
     ActionType,
     Flag,
+    Layout,
     Side,
 )
 from proofbook.protocol.words import DOMAIN_BITS, check_element, check_range, pack
 
 _KNOWN_FLAGS: Final = sum(Flag)
+_POST_ONLY: Final = int(Flag.POST_ONLY)
+_TAKES_ONLY: Final = Flag.IOC | Flag.FOK | Flag.MARKET
+_ORDER: Final = int(ActionType.ORDER)
 # What a type names besides domain, type, account, id, valid_until; everything else is 0.
 _NAMED: Final = {
     ActionType.ORDER: {"base", "quote", "side", "base_amount", "quote_amount", "max_fee_bps", "flags"},
@@ -46,6 +51,23 @@ _OPTIONAL: Final = (
     "flags",
     "receiver",
 )
+
+
+# Admission checks every action several times, and replaying a journal once more: `_fits` and the packing below say the
+# same as `words.pack`, with loops that run in C. What they don't take is looked at again, slowly, for the right error.
+_LAYOUT: Final[Layout] = (*MESSAGE1_LAYOUT, *MESSAGE2_LAYOUT)
+_BITS: Final = tuple(bits for _, bits in _LAYOUT)
+_SPLIT: Final = len(MESSAGE1_LAYOUT)
+_SHIFTS: Final = tuple(sum(_BITS[0 if i < _SPLIT else _SPLIT : i]) for i in range(len(_BITS)))
+_get_values: Final = attrgetter(*(name for name, _ in _LAYOUT))
+_get_optional: Final = attrgetter(*_OPTIONAL)
+_INTEGERS: Final = {int}
+
+
+def _fits(values: tuple[int, ...]) -> bool:
+    """Tell whether the values of `_LAYOUT` are plain integers within their bits."""
+    # A negative number shifted right stays negative, and is seen as well.
+    return set(map(type, values)) == _INTEGERS and not any(map(rshift, values, _BITS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +112,10 @@ class Action:
 
     def words(self) -> tuple[int, int]:
         """Return the packed words w1, w2; `InvalidValue` for a field out of range."""
+        values = _get_values(self)
+        if _fits(values):
+            parts = tuple(map(lshift, values, _SHIFTS))
+            return sum(parts[:_SPLIT]), sum(parts[_SPLIT:])
         first = pack(MESSAGE1_LAYOUT, {name: getattr(self, name) for name, _ in MESSAGE1_LAYOUT})
         second = pack(MESSAGE2_LAYOUT, {name: getattr(self, name) for name, _ in MESSAGE2_LAYOUT})
         return first, second
@@ -108,9 +134,22 @@ class Action:
             above 100 %, unknown or contradictory flags, id 0.
         """
         check_range("domain", self.domain, DOMAIN_BITS)
-        self.words()
+        if not _fits(_get_values(self)):
+            self.words()
+        is_order = self.type == _ORDER
+        if not is_order or self.receiver or not (self.base and self.quote and self.base_amount and self.quote_amount):
+            self._check_zeros()
+        # Every slot starts as id 0, so id 0 counts as used.
+        if not self.id:
+            raise InvalidValue("id", self.id, "must not be 0")
+        if is_order:
+            self._check_order()
+
+    def _check_zeros(self) -> None:
         if self.type not in _NAMED:
             raise InvalidValue("type", self.type, "no action type")
+        if self.type == ActionType.CANCEL and not any(_get_optional(self)):
+            return
         named = _NAMED[ActionType(self.type)]
         for name in _OPTIONAL:
             value = getattr(self, name)
@@ -118,11 +157,6 @@ class Action:
                 raise InvalidValue(name, value, "not 0, and the type does not name it")
             if name in named and name not in _MAY_BE_ZERO and not value:
                 raise InvalidValue(name, value, "must not be 0")
-        # Every slot starts as id 0, so id 0 counts as used.
-        if not self.id:
-            raise InvalidValue("id", self.id, "must not be 0")
-        if self.type == ActionType.ORDER:
-            self._check_order()
 
     def _check_order(self) -> None:
         if self.base == self.quote:
@@ -131,8 +165,7 @@ class Action:
             raise InvalidValue("max_fee_bps", self.max_fee_bps, f"above {BPS}")
         if self.flags & ~_KNOWN_FLAGS:
             raise InvalidValue("flags", self.flags, "unknown bit")
-        takes_only = self.flags & (Flag.IOC | Flag.FOK | Flag.MARKET)
-        if self.flags & Flag.POST_ONLY and takes_only:
+        if self.flags & _POST_ONLY and self.flags & _TAKES_ONLY:
             raise InvalidValue("flags", self.flags, "post-only excludes IOC, FOK and market")
 
 

@@ -41,6 +41,8 @@ class Order:
         Quanta set aside for the rest: of quote, fee included, for a buy; of base for a sell.
     symbol : str
         The market.
+    key : (int, int)
+        The name, made once.
     """
 
     account: int
@@ -52,15 +54,12 @@ class Order:
     symbol: str = ""
     remaining: int = -1
     reserved: int = 0
+    key: OrderKey = field(init=False)
 
     def __post_init__(self) -> None:
         if self.remaining < 0:
             self.remaining = self.lots
-
-    @property
-    def key(self) -> OrderKey:
-        """The order's name."""
-        return (self.account, self.id)
+        self.key = (self.account, self.id)
 
 
 class Depth(NamedTuple):
@@ -130,6 +129,8 @@ class SortedBook:
     def __init__(self) -> None:
         # Bids are kept under the negated price, so that the best level is the first one on either side.
         self._sides: tuple[SortedDict[int, _Level], SortedDict[int, _Level]] = (SortedDict(), SortedDict())
+        # Almost every command asks for the best level; None where it must be looked up again.
+        self._best: list[tuple[int, _Level] | None] = [None, None]
 
     @staticmethod
     def _rank(order: Order) -> int:
@@ -137,7 +138,13 @@ class SortedBook:
 
     def add(self, order: Order) -> None:
         """See `Book.add`."""
-        level = self._sides[order.side].setdefault(self._rank(order), _Level())
+        levels, rank = self._sides[order.side], self._rank(order)
+        level = levels.get(rank)
+        if level is None:
+            level = levels[rank] = _Level()
+            best = self._best[order.side]
+            if best is not None and rank < best[0]:
+                self._best[order.side] = (rank, level)
         must(order.key not in level.queue and order.remaining > 0, "an order enters the book once, and not empty")
         level.queue[order.key] = order
         level.lots += order.remaining
@@ -150,6 +157,9 @@ class SortedBook:
             del level.queue[order.key]
             if not level.queue:
                 del levels[rank]
+                best = self._best[order.side]
+                if best is not None and best[0] == rank:
+                    self._best[order.side] = None
 
     def remove(self, order: Order) -> None:
         """See `Book.remove`."""
@@ -163,11 +173,13 @@ class SortedBook:
 
     def best(self, side: Side) -> Order | None:
         """See `Book.best`."""
-        levels = self._sides[side]
-        if not levels:
-            return None
-        level: _Level = levels.peekitem(0)[1]
-        return next(iter(level.queue.values()))
+        best = self._best[side]
+        if best is None:
+            levels = self._sides[side]
+            if not levels:
+                return None
+            best = self._best[side] = levels.peekitem(0)
+        return next(iter(best[1].queue.values()))
 
     def orders(self, side: Side) -> Iterator[Order]:
         """See `Book.orders`."""

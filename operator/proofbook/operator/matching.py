@@ -23,6 +23,7 @@ from proofbook.operator.markets import Market
 from proofbook.protocol.table import BPS, Flag
 
 IMMEDIATE = Flag.IOC | Flag.FOK | Flag.MARKET
+_POST_ONLY, _FOK = int(Flag.POST_ONLY), int(Flag.FOK)
 
 
 class Fill(NamedTuple):
@@ -48,7 +49,7 @@ class Width:
 
 def get_fee_bps(market: Market, flags: int) -> int:
     """Return the highest fee an order with these flags can be charged, in bps."""
-    if flags & Flag.POST_ONLY:
+    if flags & _POST_ONLY:
         return market.maker_fee_bps
     if flags & IMMEDIATE:
         return market.taker_fee_bps
@@ -86,11 +87,11 @@ def match(book: Book, taker: Order, width: Width) -> list[Fill | SelfTrade]:
         ``would_cross``, ``not_fillable`` or ``too_wide``; then nothing has changed.
     """
     side = opposite(taker.side)
-    if taker.flags & Flag.POST_ONLY:
+    if taker.flags & _POST_ONLY:
         best = book.best(side)
         if best is not None and crosses(taker, best.price):
             raise Refused(Code.WOULD_CROSS, f"a post-only order would meet an order at {best.price}")
-    if taker.flags & Flag.FOK:
+    if taker.flags & _FOK:
         _check_whole(book, taker, width)
     steps: list[Fill | SelfTrade] = []
     while taker.remaining and (maker := book.best(side)) is not None and crosses(taker, maker.price):

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from proofbook.operator.book import Order
-from proofbook.operator.codes import Code, Refused, must
+from proofbook.operator.codes import Code, InvariantError, Refused, must
 from proofbook.operator.markets import Market
 from proofbook.operator.matching import get_fee, get_fee_bps
 from proofbook.protocol.table import MAX_AMOUNT, POSITIONS, Side
@@ -73,7 +73,10 @@ class Ledger:
         """(account, token) of every balance changed since the caller last cleared it."""
 
     def _get(self, account: int) -> _Account:
-        return self._accounts.setdefault(account, _Account())
+        known = self._accounts.get(account)
+        if known is None:
+            known = self._accounts[account] = _Account()
+        return known
 
     def get(self, account: int, token: int) -> Balance:
         """Return a copy of a balance."""
@@ -81,21 +84,33 @@ class Ledger:
         found = known.balances.get(token) if known else None
         return Balance(found.available, found.reserved) if found else Balance()
 
+    def look(self, account: int, token: int) -> tuple[int, int]:
+        """Return what is available and what is reserved of a balance."""
+        known = self._accounts.get(account)
+        found = known.balances.get(token) if known else None
+        return (found.available, found.reserved) if found else (0, 0)
+
     def tokens(self, account: int) -> list[int]:
         """Return the tokens an account holds, ascending."""
         known = self._accounts.get(account)
         return sorted(known.balances) if known else []
 
     def _change(self, account: int, token: int, available: int, reserved: int) -> None:
+        # The hottest function of the engine: messages are only made when something is wrong.
         balances = self._get(account).balances
-        balance = balances.setdefault(token, Balance())
-        balance.available += available
-        balance.reserved += reserved
-        must(balance.available >= 0 and balance.reserved >= 0, f"account {account} overspent token {token}")
-        must(balance.total <= MAX_AMOUNT, f"account {account}'s token {token} does not fit in 64 bits")
-        if not balance.total:
+        balance = balances.get(token)
+        is_new = balance is None
+        if balance is None:
+            balance = balances[token] = Balance()
+        free = balance.available = balance.available + available
+        held = balance.reserved = balance.reserved + reserved
+        if free < 0 or held < 0:
+            raise InvariantError(f"account {account} overspent token {token}")
+        if not 0 < free + held <= MAX_AMOUNT:
+            must(free + held == 0, f"account {account}'s token {token} does not fit in 64 bits")
             del balances[token]
-        must(len(balances) <= POSITIONS, f"account {account} holds more than {POSITIONS} tokens")
+        elif is_new and len(balances) > POSITIONS:
+            raise InvariantError(f"account {account} holds more than {POSITIONS} tokens")
         self.touched.add((account, token))
 
     # --- movements
@@ -118,7 +133,7 @@ class Ledger:
 
     def require(self, account: int, token: int, amount: int) -> None:
         """Refuse, with ``insufficient_balance``, when fewer quanta are free."""
-        free = self.get(account, token).available
+        free, _ = self.look(account, token)
         if free < amount:
             raise Refused(Code.INSUFFICIENT_BALANCE, f"{amount} quanta of token {token} are needed, {free} are free")
 
@@ -136,7 +151,8 @@ class Ledger:
         amount = get_reserve(market, order)
         self.require(order.account, outgoing, amount)
         self._change(order.account, outgoing, -amount, amount)
-        self._get(order.account).incoming[incoming] += 1
+        expected = self._get(order.account).incoming
+        expected[incoming] = expected.get(incoming, 0) + 1
         order.reserved = amount
 
     def settle(self, order: Order, market: Market, spent: int, received: int) -> None:
