@@ -16,8 +16,10 @@ export PYTHONDONTWRITEBYTECODE := 1
 NATIVE := prover/native
 PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
+FLOW ?=
+BENCH_ARGS ?=
 
-.PHONY: help setup lint format test demo lock oracle clean
+.PHONY: help setup lint format test demo bench lock oracle clean
 
 help: ## Say what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -44,6 +46,11 @@ test: setup ## All tests
 
 demo: setup ## The whole exchange on a local chain, from the first deposit to the last escape
 	$(BIN)/proofbook demo
+
+bench: setup ## Measure everything; FLOW=FILE replays a LOBSTER message file as well
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --require-hashes -r requirements-bench.lock
+	$(BIN)/python -m proofbook.bench $(if $(FLOW),--flow "$(FLOW)") $(BENCH_ARGS)
 
 lock: ## Renew the Python lock files (needs the network)
 	bash tools/lock.sh

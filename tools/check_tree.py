@@ -41,7 +41,7 @@ FETCHED_FROM = (
     "a place to fetch from",
     re.compile(r'^\s*"resolved":|^-i |--(?:extra-)?index-url|--find-links|--trusted-host', re.M),
 )
-LOCKS = ("package-lock.json", "requirements.lock", "requirements-oracle.lock")
+LOCKS = ("package-lock.json", "requirements.lock", "requirements-oracle.lock", "requirements-bench.lock")
 
 
 def container_breaches(root: Path) -> Iterator[str]:

@@ -23,3 +23,5 @@ compile() {
 compile "$@" --extra dev --output-file requirements.lock pyproject.toml
 # The independent Poseidon oracle wants an old pytest and a slow galois, hence a lock and an environment of its own.
 compile "$@" --output-file requirements-oracle.lock requirements-oracle.in
+# Other people's matching engines are for `make bench` alone.
+compile "$@" --output-file requirements-bench.lock requirements-bench.in

@@ -120,9 +120,13 @@ class Action:
         second = pack(MESSAGE2_LAYOUT, {name: getattr(self, name) for name, _ in MESSAGE2_LAYOUT})
         return first, second
 
+    def message_inputs(self) -> tuple[int, int, int]:
+        """Return the field elements that `message_hash` hashes; `InvalidValue` for a field out of range."""
+        return (check_range("domain", self.domain, DOMAIN_BITS), *self.words())
+
     def message_hash(self) -> int:
         """Return the field element that is signed; `InvalidValue` for a field out of range."""
-        return poseidon((check_range("domain", self.domain, DOMAIN_BITS), *self.words()))
+        return poseidon(self.message_inputs())
 
     def check(self) -> None:
         """Check everything that can be said of an action on its own; stricter than the circuit.

@@ -17,4 +17,4 @@ def use_native() -> Verify:
         return verify_each
     poseidon.use_backend(proofbook_native)
     eddsa.use_backend(proofbook_native)
-    return make_verify(proofbook_native.eddsa_verify_many)
+    return make_verify(proofbook_native.eddsa_verify_many, proofbook_native.poseidon_many)

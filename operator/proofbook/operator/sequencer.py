@@ -57,12 +57,30 @@ def verify_each(claims: Sequence[Claim]) -> list[bool]:
     return [verify_action(key, signed) for key, signed in claims]
 
 
-def make_verify(eddsa_verify_many: Callable[[Sequence[tuple[int, int, int, int, int, int]]], Sequence[bool]]) -> Verify:
-    """Make a `Verify` from a function like the native core's, over rows of (pub_x, pub_y, r8x, r8y, s, msg)."""
+def make_verify(
+    eddsa_verify_many: Callable[[Sequence[tuple[int, int, int, int, int, int]]], Sequence[bool]],
+    poseidon_many: Callable[[Sequence[Sequence[int]]], Sequence[int]] | None = None,
+) -> Verify:
+    """Make a `Verify` from functions like the native core's.
+
+    Parameters
+    ----------
+    eddsa_verify_many : callable
+        Verifies rows of (pub_x, pub_y, r8x, r8y, s, msg).
+    poseidon_many : callable, optional
+        Hashes rows; without it, messages are hashed one by one.
+    """
+
+    def hash_all(claims: Sequence[Claim]) -> Sequence[int]:
+        if poseidon_many is None:
+            return [signed.action.message_hash() for _, signed in claims]
+        return poseidon_many([signed.action.message_inputs() for _, signed in claims])
 
     def verify(claims: Sequence[Claim]) -> Sequence[bool]:
-        signatures = ((key, signed.signature, signed.action.message_hash()) for key, signed in claims)
-        return eddsa_verify_many([(*key, *signature.r8, signature.s, msg) for key, signature, msg in signatures])
+        pairs = zip(claims, hash_all(claims), strict=True)
+        return eddsa_verify_many(
+            [(*key, *signed.signature.r8, signed.signature.s, msg) for (key, signed), msg in pairs]
+        )
 
     return verify
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -31,6 +31,7 @@ from proofbook.prover.artifacts import Artifacts, build_all
 from proofbook.prover.sizes import batch_circuit, exit_circuit
 from proofbook.prover.workspace import Progress
 
+PresetName = Literal["minimal", "mainnet"]
 PRESET: Final = "minimal"
 USD, STOCK = 2, 3
 GAS_MONEY: Final = 10**22
@@ -92,10 +93,10 @@ class Keys:
     exit: Artifacts
 
 
-def build_keys(progress: Progress) -> Keys:
-    """Build whatever artifacts are missing; `ProverError` when that fails."""
-    names = [batch_circuit(PRESET, size_id) for size_id in range(len(SIZES[PRESET]))]
-    *batch, leave = build_all([*names, exit_circuit(PRESET)], progress)
+def build_keys(progress: Progress, preset: str = PRESET) -> Keys:
+    """Build whatever artifacts of a preset are missing; `ProverError` when that fails."""
+    names = [batch_circuit(preset, size_id) for size_id in range(len(SIZES[preset]))]
+    *batch, leave = build_all([*names, exit_circuit(preset)], progress)
     return Keys(tuple(batch), leave)
 
 
@@ -110,6 +111,8 @@ class Stage:
         Of the circuits.
     operator, house : Person
         Who commits batches, and who owns the fee account.
+    preset : str
+        ``minimal`` or ``mainnet``, as the keys are.
 
     Raises
     ------
@@ -117,8 +120,8 @@ class Stage:
         When it can't be deployed.
     """
 
-    def __init__(self, anvil: Anvil, keys: Keys, operator: Person, house: Person) -> None:
-        self.anvil, self.w3 = anvil, anvil.w3
+    def __init__(self, anvil: Anvil, keys: Keys, operator: Person, house: Person, preset: PresetName = PRESET) -> None:
+        self.anvil, self.w3, self.preset = anvil, anvil.w3, preset
         self._deployer = self.w3.eth.accounts[0]
         self.chain_id: int = self.w3.eth.chain_id
         self.fund([operator, house])
@@ -137,8 +140,8 @@ class Stage:
         # The fee account never trades here; a key that its owner's L1 key alone gives will do.
         fee_key = derive_public(keccak256(bytes(house.key.key)))
         config = DeployConfig(
-            preset=PRESETS[PRESET],
-            sizes=list(zip(SIZES[PRESET], sizes, strict=True)),
+            preset=PRESETS[self.preset],
+            sizes=list(zip(SIZES[self.preset], sizes, strict=True)),
             exit_key=leave.data,
             exit_zkey_hash=bytes.fromhex(leave.zkey_hash),
             exit_wasm_hash=bytes.fromhex(leave.wasm_hash),
@@ -155,7 +158,7 @@ class Stage:
         return Settings(
             rpc_url=self.anvil.url,
             contract=self.address,
-            preset=PRESET,
+            preset=self.preset,
             markets=list(MARKETS),
             tokens=[TokenName(token.id, token.symbol, token.decimals) for token in TOKENS],
             port=0,

@@ -1,0 +1,77 @@
+"""Figures for people: tables of ``build/bench/*.json``, and the plot of how costs grow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from proofbook.bench.measure import Json
+from proofbook.bench.plot import Panel, draw
+
+
+def format_value(value: Any) -> str:
+    """Return a figure as people write it."""
+    if isinstance(value, float) and value == int(value):
+        value = int(value)
+    if isinstance(value, float):
+        return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else "-" if value is None else str(value)
+
+
+def make_table(title: str, rows: list[Json]) -> Table:
+    """Return a table with a column for each name in the rows; what is no plain value is left out."""
+    names = [name for name in rows[0] if not isinstance(rows[0][name], dict | list) and not name.endswith("_hash")]
+    table = Table(title=title, title_justify="left")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*(format_value(row.get(name)) for name in names))
+    return table
+
+
+def _peer_rows(row: Json) -> list[Json]:
+    ours = {"engine": "proofbook, with money", "commands_per_cpu_s": row["commands_per_cpu_s"], "fills": row["trades"]}
+    theirs = [
+        {"engine": f"{name} {peer['version']}", "commands_per_cpu_s": peer.get("per_cpu_s", peer.get("error")), **fills}
+        for name, peer in row["peers"].items()
+        for fills in [{"fills": peer.get("fills")}]
+    ]
+    return [ours, *theirs]
+
+
+def show(console: Console, subject: str, document: Json) -> None:
+    """Print a subject's figures."""
+    rows: list[Json] = document["rows"]
+    console.print(make_table(subject, rows))
+    if subject == "matching":
+        for row in rows:
+            console.print(make_table(f"{subject}: latency, {row['flow']} flow", [row["latency"]]))
+            console.print(make_table(f"{subject}: {row['flow']} flow on other engines", _peer_rows(row)))
+    if subject == "circuits":
+        console.print(make_table("circuits: constraints a row", [document["constraints"]]))
+        console.print(make_table("circuits: constraints a trade", document["trades"]))
+
+
+def _points(document: Json, x: str, y: str) -> list[tuple[float, float]]:
+    return [(row[x], row[y]) for row in document["rows"]]
+
+
+def draw_growth(found: dict[str, Json]) -> str:
+    """Return the plot of those subjects that were measured, as SVG."""
+    panels = []
+    if proofs := found.get("prover"):
+        names = {"snarkjs": "snarkjs_s", "native": "native_s", "witness": "witness_s"}
+        lines = {name: _points(proofs, "constraints", key) for name, key in names.items()}
+        panels.append(Panel("Proving", "constraints", "seconds", lines))
+    if chain := found.get("chain"):
+        lines = {
+            "gas per order": _points(chain, "orders", "gas_per_order"),
+            "bytes per order": _points(chain, "orders", "calldata_bytes_per_order"),
+        }
+        panels.append(Panel("On the chain", "orders in the batch", "per order", lines))
+    if recovery := found.get("recovery"):
+        lines = {"replay": _points(recovery, "commands", "seconds")}
+        panels.append(Panel("Recovery", "commands in the journal", "seconds", lines))
+    return draw(panels)
