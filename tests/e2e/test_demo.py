@@ -176,7 +176,11 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demonstration_leaves_no_process_behind(tmp_path, signum):
-    code = "import sys; from pathlib import Path; from proofbook.sim.demo import run; run(Path(sys.argv[1]))"
+    # Tests may run in the background of a shell, where SIGINT is ignored and so are the children's.
+    code = (
+        "import signal, sys; from pathlib import Path; from proofbook.sim.demo import run;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler); run(Path(sys.argv[1]))"
+    )
     with subprocess.Popen(
         [sys.executable, "-u", "-c", code, str(tmp_path / "out")],
         stdout=subprocess.PIPE,

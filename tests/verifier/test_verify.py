@@ -80,7 +80,7 @@ def test_a_dumped_chain_is_as_good_as_the_live_one(settled, tmp_path):
 
 
 def test_another_code_is_noticed(settled):
-    other = settled.deploy("ProofbookHarness")
+    other = settled.deploy("ChangedProofbook")
     report = verify_exchange(settled.anvil.url, other.address)
     assert not report.code_matches and codes(report) == {"code"}
 
