@@ -17,8 +17,9 @@ from proofbook.operator import commands as c
 from proofbook.operator.engine import Engine, EngineConfig
 from proofbook.operator.markets import Market, Markets
 from proofbook.operator.registry import SlotState
-from proofbook.protocol.babyjub import Point
+from proofbook.protocol.babyjub import SUBGROUP_ORDER, Point
 from proofbook.protocol.eddsa import Signature
+from proofbook.protocol.field import R
 from proofbook.protocol.messages import SignedAction, cancel, order
 from proofbook.protocol.table import MAINNET, Flag, RequestKind, Side
 from proofbook.protocol.words import Request
@@ -28,14 +29,14 @@ from proofbook.sim.lobster import Replay, read_messages
 BASE, QUOTE = 1, 2
 LOT: Final = 1000
 MARKET: Final = Market("BASE/QUOTE", BASE, QUOTE, LOT, 5, 15, 10**9, 10**9)
-DOMAIN: Final = 1
+DOMAIN: Final = (1 << 248) - 1
 NOW: Final = 1_700_000_000
 UNTIL: Final = NOW + 10**6
 TRADERS: Final = 256
 _FUNDS: Final = 10**15
 _MAX_OPEN: Final = 200
-# The engine never looks at signatures: the sequencer has.
-_UNSIGNED: Final = Signature(Point(0, 1), 0)
+# The engine never looks at signatures, the sequencer has; but the journal keeps them, and they are as long as real ones.
+_UNSIGNED: Final = Signature(Point(R - 1, R - 2), SUBGROUP_ORDER - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 from proofbook.bench.flows import Flow, make_config, make_flows
 from proofbook.bench.measure import Clock, Json, peak_mib, percentile
 from proofbook.operator.engine import Engine
+from proofbook.operator.memory import relax_collector
 from proofbook.prover.workspace import repository_root
 
 
@@ -21,7 +21,7 @@ def _open(flow: Flow) -> Engine:
     engine = Engine(make_config())
     for command in flow.opening:
         engine.handle(command)
-    gc.collect()
+    relax_collector()  # as the service does before it takes orders
     return engine
 
 

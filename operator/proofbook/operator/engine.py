@@ -138,14 +138,18 @@ class Engine:
         except Refused as refused:
             self.ledger.touched.clear()
             self._refuse(command, refused)
-        for account, token in sorted(self.ledger.touched):
-            free, held = self.ledger.look(account, token)
-            self._emit(e.BalanceChanged, account=account, token=token, available=free, reserved=held)
-        return self._events
+        seq, events = self.event_seq, self._events
+        for (account, token), b in sorted(self.ledger.touched.items()):
+            seq += 1
+            events.append(
+                e.BalanceChanged(seq=seq, account=account, token=token, available=b.available, reserved=b.reserved)
+            )
+        self.event_seq = seq
+        return events
 
     def _emit(self, event: Callable[..., e.Event], /, **values: Any) -> None:
-        self.event_seq += 1
-        self._events.append(event(seq=self.event_seq, **values))
+        self.event_seq = values["seq"] = self.event_seq + 1
+        self._events.append(event(**values))
 
     def _refuse(self, command: c.Command, refused: Refused) -> None:
         self.event_seq += 1

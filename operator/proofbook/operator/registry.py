@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Final
 
 from proofbook.operator.codes import Code, Refused, must
 from proofbook.protocol.babyjub import Point
@@ -19,6 +20,9 @@ class SlotState(IntEnum):
     LIVE = 1  # an order rests in a book
     DONE = 2  # an order is no longer matched; a hard cancel may still close it
     CLOSED = 3  # withdrawn, transferred or hard-cancelled
+
+
+_UNUSED: Final = (0, SlotState.DONE)
 
 
 @dataclass(slots=True)
@@ -50,7 +54,7 @@ class Registry:
     """Accounts and requests."""
 
     def __init__(self, preset: Preset) -> None:
-        self._preset = preset
+        self._preset, self._slots = preset, preset.slots
         self.accounts: dict[int, AccountState] = {}
         self.opening: set[int] = set()
         self.seen: deque[tuple[int, Request]] = deque()
@@ -76,7 +80,7 @@ class Registry:
         state = self.get(account)
         if state.key_pending:
             raise Refused(Code.ACCOUNT_PAUSED, "a key change is under way; go on with the new key when it is confirmed")
-        for token in tokens:
+        for token in tokens if state.exits else ():
             if state.exits[token]:
                 raise Refused(Code.EXIT_PENDING, f"a forced exit of token {token} is under way")
         return state
@@ -89,8 +93,8 @@ class Registry:
         Refused
             ``replayed``, ``stale_id`` or ``slot_taken``.
         """
-        slots = self._preset.slots
-        last, status = state.slots.get(id_ % slots, (0, SlotState.DONE))
+        slots = self._slots
+        last, status = state.slots.get(id_ % slots, _UNUSED)
         if id_ == last:
             raise Refused(Code.REPLAYED, f"id {id_} was used")
         if id_ < last:
@@ -106,8 +110,9 @@ class Registry:
 
     def use_id(self, state: AccountState, id_: int, status: SlotState) -> None:
         """Note what became of an id, the highest of its slot."""
-        must(id_ >= state.slots.get(id_ % self._preset.slots, (0, status))[0], "ids of a slot rise")
-        state.slots[id_ % self._preset.slots] = (id_, status)
+        slot = id_ % self._slots
+        must(id_ >= state.slots.get(slot, _UNUSED)[0], "ids of a slot rise")
+        state.slots[slot] = (id_, status)
 
     # --- requests
 

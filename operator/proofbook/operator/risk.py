@@ -69,8 +69,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self._accounts: dict[int, _Account] = {}
-        self.touched: set[tuple[int, int]] = set()
-        """(account, token) of every balance changed since the caller last cleared it."""
+        self.touched: dict[tuple[int, int], Balance] = {}
+        """Every balance changed since the caller last cleared it, by (account, token); to be read only."""
 
     def _get(self, account: int) -> _Account:
         known = self._accounts.get(account)
@@ -97,7 +97,8 @@ class Ledger:
 
     def _change(self, account: int, token: int, available: int, reserved: int) -> None:
         # The hottest function of the engine: messages are only made when something is wrong.
-        balances = self._get(account).balances
+        known = self._accounts.get(account)
+        balances = known.balances if known is not None else self._get(account).balances
         balance = balances.get(token)
         is_new = balance is None
         if balance is None:
@@ -111,7 +112,7 @@ class Ledger:
             del balances[token]
         elif is_new and len(balances) > POSITIONS:
             raise InvariantError(f"account {account} holds more than {POSITIONS} tokens")
-        self.touched.add((account, token))
+        self.touched[account, token] = balance
 
     # --- movements
 
@@ -208,7 +209,7 @@ class Ledger:
     def reset(self, holdings: Holdings) -> None:
         """Put all balances back to these, all of them free; orders must have been released."""
         for account, known in self._accounts.items():
-            self.touched |= {(account, token) for token in known.balances}
+            self.touched.update({(account, token): Balance() for token in known.balances})
             known.balances.clear()
         for account, amounts in holdings.items():
             for token, amount in amounts.items():

@@ -20,6 +20,7 @@ from proofbook.operator.engine import Engine, EngineConfig, make_refusal
 from proofbook.operator.events import BatchSealed, Event
 from proofbook.operator.journal import Journal, JournalCorrupt, JournalMismatch
 from proofbook.operator.markets import Market, Markets
+from proofbook.operator.memory import without_collector
 from proofbook.protocol.babyjub import Point
 from proofbook.protocol.errors import InvalidValue
 from proofbook.protocol.messages import SignedAction, verify_action
@@ -120,7 +121,8 @@ class Sequencer:
         try:
             first = Markets(msgspec.json.decode(self._journal.start, type=list[Market]))
             self.engine = Engine(replace(config, markets=first))
-            self._replay()
+            with without_collector():
+                self._replay()
             self._add_markets(markets)
         except BaseException:
             self._journal.close()

@@ -34,6 +34,7 @@ from proofbook.operator.batcher import Batcher, BatcherOptions, CrashAt, Frozen
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.engine import EngineConfig
 from proofbook.operator.l1 import L1, RpcUnavailable, retry
+from proofbook.operator.memory import relax_collector
 from proofbook.operator.native import use_native
 from proofbook.operator.proving import BatchProver
 from proofbook.operator.sequencer import Sequencer
@@ -461,6 +462,7 @@ async def serve(
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         await operator.start()
+        relax_collector()
         config = uvicorn.Config(create_app(operator), log_config=None, access_log=False, timeout_graceful_shutdown=10)
         server = _Server(config)
         (directory / URL_FILE).write_text(url + "\n", encoding="utf-8")

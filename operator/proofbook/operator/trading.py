@@ -22,6 +22,8 @@ from proofbook.operator.settlement import Entry, Part, TradeEntry, TradeRecord
 from proofbook.protocol.messages import Action, SignedAction
 from proofbook.protocol.table import FEE_ACCOUNT, Flag, Side
 
+_SIDES = (Side.BUY, Side.SELL)
+
 
 class Emit(Protocol):
     """Gives an event out: its class and its fields but ``seq``."""
@@ -143,7 +145,7 @@ class Trading:
         price, lots = market.get_price_and_lots(action.base_amount, action.quote_amount)
         if action.max_fee_bps < (bps := get_fee_bps(market, action.flags)):
             raise Refused(Code.FEE_CAP, f"this order can be charged {bps} bps, and allows {action.max_fee_bps}")
-        return market, Order(action.account, action.id, Side(action.side), price, lots, action.flags, market.symbol)
+        return market, Order(action.account, action.id, _SIDES[action.side], price, lots, action.flags, market.symbol)
 
     def _book_steps(self, taker: Live, steps: list[Fill | SelfTrade]) -> None:
         """Book what matching did. The taker's money moves once, for all its trades together."""
