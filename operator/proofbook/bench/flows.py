@@ -35,7 +35,7 @@ UNTIL: Final = NOW + 10**6
 TRADERS: Final = 256
 _FUNDS: Final = 10**15
 _MAX_OPEN: Final = 200
-# The engine never looks at signatures, the sequencer has; but the journal keeps them, and they are as long as real ones.
+# The engine never looks at signatures, the sequencer has; but the journal keeps them, as long as real ones.
 _UNSIGNED: Final = Signature(Point(R - 1, R - 2), SUBGROUP_ORDER - 1)
 
 
