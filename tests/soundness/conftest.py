@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from proofbook.protocol.table import PRESETS
+from proofbook.prover.calculator import shared_worker
+from proofbook.prover.compile import Compiled
 from proofbook.prover.process import locked
 from proofbook.prover.workspace import default_workspace
 
@@ -67,6 +70,28 @@ def mutations() -> Any:
 @pytest.fixture(scope="session")
 def solver() -> Any:
     return load(HERE / "solver.py")
+
+
+@pytest.fixture(scope="session")
+def patched() -> Any:
+    return load(HERE / "patched.py")
+
+
+@pytest.fixture
+def scene_of(forging: Any, tmp_path: Path) -> Callable[[Compiled], Any]:
+    """Return a function that sets the scene of `tests/circuits` for any circuit: (scene, witness file, forging)."""
+    out = tmp_path / "witness.wtns"
+
+    def run(compiled: Compiled, inputs: dict[str, Any]) -> Path:
+        shared_worker().calculate(compiled.wasm, inputs, out)
+        return out
+
+    def made(compiled: Compiled) -> Any:
+        world = load(HERE.parent / "protocol" / "conftest.py").World(PRESETS[compiled.circuit.preset])
+        world.start({1: {1: 1000, 2: 1000}, 2: {1: 1000, 2: 1000}})
+        return circuits.Scene(world, compiled, run, forging.Lie), out, forging
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """Lies at the constraints themselves: one wire says something else, all that follows from it is solved anew.
 
 No witness program takes part. Reading a constraint system forwards gives, for each wire, the constraint that
-determines it (linear in that wire, everything else known); what no constraint determines is a hint. The constraints that
-determine nothing are the checks. After a change the determined wires are solved again in order, and a check that fails
+determines it (linear in that wire, everything else known); what no constraint determines is a hint. The constraints
+that determine nothing are the checks. After a change the determined wires are solved again in order, and a check that fails
 refuses the lie.
 """
 
@@ -83,11 +83,11 @@ class Plan:
                 self.steps.append((number, unknown[0] if unknown else 0))
                 if unknown:
                     learn(unknown[0])
-            wire = next((w for w in candidates if not known[w] and w not in derived and system.uses[w]), None)
-            if wire is None:
+            hint = next((w for w in candidates if not known[w] and w not in derived and system.uses[w]), None)
+            if hint is None:
                 break
-            self.hints.append(wire)
-            learn(wire)
+            self.hints.append(hint)
+            learn(hint)
         assert all(done), "a constraint was never reached"
 
     def _determines(self, number: int, wire: int) -> bool:

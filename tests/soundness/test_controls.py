@@ -1,0 +1,89 @@
+"""Where one check is missing, one lie survives: so the harness sees what it is to see."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proofbook.protocol.table import MINIMAL, Size
+from proofbook.prover.compile import Compiled, compile_circuit
+
+HERE = Path(__file__).resolve().parent
+
+
+def load_controls() -> Any:
+    """Return the table of controls, filled."""
+    import sys
+
+    conftest = sys.modules.get("soundness_tests_loader")
+    if conftest is None:
+        import importlib.util
+
+        spec = importlib.util.spec_from_file_location("soundness_tests_loader", HERE / "conftest.py")
+        assert spec is not None and spec.loader is not None
+        conftest = sys.modules["soundness_tests_loader"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(conftest)
+    load = conftest.load
+    controls = load(HERE / "controls.py")
+    if not controls.CONTROLS:
+        forging, mutations = load(HERE.parent / "circuits" / "forging.py"), load(HERE / "mutations.py")
+        for name in ("traps_state", "traps_actions"):
+            load(HERE / f"{name}.py").register(controls, forging, mutations)
+    return controls
+
+
+CONTROLS = load_controls().CONTROLS
+
+
+def chosen() -> list[Any]:
+    return [c for c in CONTROLS if c.short or os.environ.get("PROOFBOOK_LONG") == "1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("control", chosen(), ids=lambda control: control.name)
+def test_a_missing_check_lets_a_lie_survive(control: Any, report: Any, request: Any) -> None:
+    judge, patched, r1cs, make = (request.getfixturevalue(f) for f in ("judge", "patched", "r1cs", "scene_of"))
+    copy = patched.compile_patched(slug(control.name), patched.entry(control.template, control.rows), control.edits)
+    told = tell_exit if control.template == "Exit" else tell_batch
+    name = "exit-minimal" if control.template == "Exit" else "batch-minimal-0"
+    real, _ = told(control, make, compile_circuit(name), judge)
+    finding, witness = told(control, make, copy, judge)
+    caught = finding.verdict == "survivor" and real.verdict == "refused"
+    report("controls", {"name": control.name, "caught": caught})
+    assert finding.verdict == "survivor", finding
+    assert real.verdict == "refused", real
+    line = request.getfixturevalue("forging").Refusal(real.reason).line
+    assert line and (line in control.line or control.line in line), (line, control.line)
+    # The program's word is not all: the constraints hold, one by one.
+    wires = r1cs.read_witness(witness)
+    assert all(holds(constraint, wires, r1cs.R) for constraint in r1cs.read_constraints(copy.r1cs))
+
+
+def slug(name: str) -> str:
+    return "".join(ch if ch.isalnum() else "-" for ch in name.lower())
+
+
+def holds(constraint: Any, witness: list[int], r: int) -> bool:
+    a, b, c = (sum(k * witness[w] for w, k in part) % r for part in constraint)
+    return a * b % r == c
+
+
+def tell_batch(control: Any, make: Any, compiled: Compiled, judge: Any) -> Any:
+    scene, witness, forging = make(compiled)
+    attack = control.tell(scene)
+    entry = compiled.circuit
+    size = Size(entry.requests, entry.actions, entry.accounts, entry.fees)
+    state = attack.state or scene.state
+    contract = judge.Contract(forging, state, size, attack.lie.inputs, attack.lie.draw)
+    if not attack.bound:
+        contract.bind(attack.lie.inputs, attack.elements, attack.words)
+    return judge.tell(contract, attack.lie, attack.words), witness
+
+
+def tell_exit(control: Any, make: Any, compiled: Compiled, judge: Any) -> Any:
+    scene, witness, _ = make(compiled)
+    assert scene.state.preset == MINIMAL
+    return judge.tell_exit(scene.state, control.tell(scene), lambda inputs: scene._calculate(compiled, inputs)), witness
