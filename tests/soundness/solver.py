@@ -2,8 +2,8 @@
 
 No witness program takes part. Reading a constraint system forwards gives, for each wire, the constraint that
 determines it (linear in that wire, everything else known); what no constraint determines is a hint. The constraints
-that determine nothing are the checks. After a change the determined wires are solved again in order, and a check that fails
-refuses the lie.
+that determine nothing are the checks. After a change the determined wires are solved again in order, and a check that
+fails refuses the lie.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def slug(name: str) -> str:
 
 def holds(constraint: Any, witness: list[int], r: int) -> bool:
     a, b, c = (sum(k * witness[w] for w, k in part) % r for part in constraint)
-    return a * b % r == c
+    return bool(a * b % r == c)
 
 
 def tell_batch(control: Any, make: Any, compiled: Compiled, judge: Any) -> Any:
