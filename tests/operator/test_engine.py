@@ -407,7 +407,7 @@ def test_state_hash_sees_what_differs(make_exchange):
         world.fund((1, 2), amount=1000)
         for name, *args in steps:
             getattr(world, name)(*args)
-        world.engine.command_seq = world.engine.event_seq = 0  # these alone would tell
+        world.engine.command_seq = world.engine._stream.seq = 0  # these alone would tell
         return world.engine.state_hash()
 
     steps = [(), (("buy", 1, 9, 1),), (("buy", 1, 8, 1),), (("withdraw", 1, 1, 5),), (("seal",),)]

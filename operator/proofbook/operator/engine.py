@@ -90,7 +90,8 @@ class Engine:
 
     def __init__(self, config: EngineConfig, make_book: Callable[[], Book] = SortedBook) -> None:
         self.config = config
-        self.command_seq = self.event_seq = self.now = 0
+        self.command_seq = self.now = 0
+        self._stream = e.Stream()
         self.frozen = False
         self.registry = Registry(config.preset)
         self.ledger = Ledger()
@@ -99,9 +100,8 @@ class Engine:
         must(limits.actions >= 2 and limits.accounts >= 3, "the largest batch has room for a trade")
         width = Width(makers=limits.actions - 1, accounts=limits.accounts - 2)
         self.trading = Trading(
-            config.markets, width, make_book, self.registry, self.ledger, self.settlement.log, self._emit
+            config.markets, width, make_book, self.registry, self.ledger, self.settlement.log, self._stream
         )
-        self._events: list[e.Event] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
             c.PlaceOrder: self._place,
             c.Cancel: self._cancel,
@@ -129,7 +129,9 @@ class Engine:
         InvariantError
             If the program is wrong; the engine must not be used any more.
         """
-        self._events, self.command_seq = [], self.command_seq + 1
+        stream = self._stream
+        stream.clear()
+        self.command_seq += 1
         self.ledger.touched.clear()
         try:
             if self.frozen and not isinstance(command, c.Tick):
@@ -138,22 +140,23 @@ class Engine:
         except Refused as refused:
             self.ledger.touched.clear()
             self._refuse(command, refused)
-        seq, events = self.event_seq, self._events
         for (account, token), b in sorted(self.ledger.touched.items()):
-            seq += 1
-            events.append(
-                e.BalanceChanged(seq=seq, account=account, token=token, available=b.available, reserved=b.reserved)
+            free, held = b.available, b.reserved
+            stream.append(
+                e.BalanceChanged(seq=stream.next_seq(), account=account, token=token, available=free, reserved=held)
             )
-        self.event_seq = seq
-        return events
+        return stream.events
+
+    @property
+    def event_seq(self) -> int:
+        """Number of the newest event."""
+        return self._stream.seq
 
     def _emit(self, event: Callable[..., e.Event], /, **values: Any) -> None:
-        self.event_seq = values["seq"] = self.event_seq + 1
-        self._events.append(event(**values))
+        self._stream.append(event(seq=self._stream.next_seq(), **values))
 
     def _refuse(self, command: c.Command, refused: Refused) -> None:
-        self.event_seq += 1
-        self._events.append(make_refusal(command, refused.code, refused.detail, self.event_seq))
+        self._stream.append(make_refusal(command, refused.code, refused.detail, self._stream.next_seq()))
 
     # --- what can be asked
 

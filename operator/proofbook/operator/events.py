@@ -217,6 +217,35 @@ Event: TypeAlias = (
     | ExchangeFrozen
 )
 
+
+class Stream:
+    """Numbers events, and collects those of one command.
+
+    Attributes
+    ----------
+    seq : int
+        Of the newest event.
+    append : callable
+        Takes an event numbered by `next_seq`.
+    """
+
+    __slots__ = ("append", "events", "seq")
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin a new list of events."""
+        self.events: list[Event] = []
+        self.append = self.events.append
+
+    def next_seq(self) -> int:
+        """Return the number of the next event, which must then be appended."""
+        self.seq += 1
+        return self.seq
+
+
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 

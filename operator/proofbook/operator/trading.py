@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Any, Protocol
 
 from proofbook.operator import events as e
 from proofbook.operator.book import Book, Order, OrderKey
@@ -23,13 +22,6 @@ from proofbook.protocol.messages import Action, SignedAction
 from proofbook.protocol.table import FEE_ACCOUNT, Flag, Side
 
 _SIDES = (Side.BUY, Side.SELL)
-
-
-class Emit(Protocol):
-    """Gives an event out: its class and its fields but ``seq``."""
-
-    def __call__(self, event: Callable[..., e.Event], /, **values: Any) -> None:
-        """Number the event and append it to the stream."""
 
 
 @dataclass(slots=True)
@@ -57,8 +49,8 @@ class Trading:
         What is traded, how wide a fill-or-kill order may be, and what makes an empty book.
     registry, ledger, log
         Where ids, money and what must be proven are kept.
-    emit
-        Gives events out.
+    stream
+        Where events go.
 
     Attributes
     ----------
@@ -78,10 +70,10 @@ class Trading:
         registry: Registry,
         ledger: Ledger,
         log: MutableSequence[Entry],
-        emit: Emit,
+        stream: e.Stream,
     ) -> None:
         self._width, self._registry, self._ledger = width, registry, ledger
-        self._log, self._emit = log, emit
+        self._log, self._stream = log, stream
         self._make_book = make_book
         self.books: dict[str, Book] = {}
         self.use_markets(markets)
@@ -115,16 +107,18 @@ class Trading:
             self._registry.use_id(state, order.id, SlotState.DONE)
             raise
         self._registry.use_id(state, order.id, SlotState.LIVE)
-        self._emit(
-            e.OrderAccepted,
-            symbol=market.symbol,
-            account=order.account,
-            id=order.id,
-            side=int(order.side),
-            price=order.price,
-            lots=order.lots,
-            flags=order.flags,
-            valid_until=action.valid_until,
+        self._stream.append(
+            e.OrderAccepted(
+                seq=self._stream.next_seq(),
+                symbol=market.symbol,
+                account=order.account,
+                id=order.id,
+                side=int(order.side),
+                price=order.price,
+                lots=order.lots,
+                flags=order.flags,
+                valid_until=action.valid_until,
+            )
         )
         taker = Live(order, signed, market)
         self._book_steps(taker, steps)
@@ -163,10 +157,10 @@ class Trading:
             spent, received = spent + pays, received + gets
         if records:
             self._ledger.settle(taker.order, taker.market, spent, received)
-        if taker.order.flags & Flag.FOK:
-            self._log.extend([TradeEntry(tuple(records))] if records else [])
-        else:
-            self._log.extend(TradeEntry((record,)) for record in records)
+            if taker.order.flags & Flag.FOK:
+                self._log.append(TradeEntry(tuple(records)))
+            else:
+                self._log.extend([TradeEntry((record,)) for record in records])
 
     def _trade(self, maker: Live, taker: Live, lots: int, taker_left: int) -> TradeRecord:
         """Make a trade: the maker's money, the fees and the event; the record has the maker's part first."""
@@ -181,23 +175,25 @@ class Trading:
         record = TradeRecord(self.trade_seq, base, quote, parts)
         self._ledger.settle(maker.order, market, *_get_flows(record, maker.order.side, maker_fee))
         self._ledger.credit(FEE_ACCOUNT, market.quote, maker_fee + taker_fee)
-        self._emit(
-            e.Trade,
-            number=record.number,
-            symbol=market.symbol,
-            price=price,
-            lots=lots,
-            base_amount=base,
-            quote_amount=quote,
-            taker_side=int(taker.order.side),
-            maker_account=maker.order.account,
-            maker_id=maker.order.id,
-            maker_fee=maker_fee,
-            maker_left=maker.order.remaining,
-            taker_account=taker.order.account,
-            taker_id=taker.order.id,
-            taker_fee=taker_fee,
-            taker_left=taker_left,
+        self._stream.append(
+            e.Trade(
+                seq=self._stream.next_seq(),
+                number=record.number,
+                symbol=market.symbol,
+                price=price,
+                lots=lots,
+                base_amount=base,
+                quote_amount=quote,
+                taker_side=int(taker.order.side),
+                maker_account=maker.order.account,
+                maker_id=maker.order.id,
+                maker_fee=maker_fee,
+                maker_left=maker.order.remaining,
+                taker_account=taker.order.account,
+                taker_id=taker.order.id,
+                taker_fee=taker_fee,
+                taker_left=taker_left,
+            )
         )
         if not maker.order.remaining:
             self._finish(maker, Removal.FILLED)
@@ -210,13 +206,15 @@ class Trading:
             del self.by_account[order.account][order.id]
         self._ledger.release(order, live.market)
         self._registry.use_id(self._registry.accounts[order.account], order.id, SlotState.DONE)
-        self._emit(
-            e.OrderRemoved,
-            symbol=order.symbol,
-            account=order.account,
-            id=order.id,
-            lots=order.remaining,
-            reason=reason.value,
+        self._stream.append(
+            e.OrderRemoved(
+                seq=self._stream.next_seq(),
+                symbol=order.symbol,
+                account=order.account,
+                id=order.id,
+                lots=order.remaining,
+                reason=reason.value,
+            )
         )
 
     def remove(self, live: Live, reason: Removal) -> None:
