@@ -217,7 +217,7 @@ def test_markets_can_be_added_and_nothing_else_done_to_them(world, path, sequenc
             Sequencer(replace(world.config, markets=Markets(markets)), path)
     engine = Engine(world.config)
     (refused,) = engine.handle(c.AddMarket(namesake))
-    assert refused.code == "malformed"
+    assert isinstance(refused, e.CommandRejected) and refused.code == "malformed"
 
 
 def test_a_replay_that_leads_elsewhere_is_noticed(world, path, sequencer):
