@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from proofbook.bench.measure import Json
 from proofbook.prover.report import Slopes, circuit_report
+from proofbook.prover.sizes import deployment_circuits
 from proofbook.prover.workspace import Progress
 
 ORDERS_PER_ACCOUNT = (1, 2, 4)
@@ -16,8 +17,7 @@ def per_trade(slopes: Slopes, orders: int) -> float:
 
 def run(progress: Progress) -> Json:
     """Return the figures of ``circuits.json``; compiles what is missing."""
-    names = ["batch-mainnet-0", "batch-mainnet-1", "exit-mainnet"]
-    report = circuit_report(names, progress)
+    report = circuit_report(deployment_circuits("mainnet"), progress)
     slopes = report["slopes"]["mainnet"]
     trades = [{"orders_per_account": n, "constraints_per_trade": per_trade(slopes, n)} for n in ORDERS_PER_ACCOUNT]
     rows = [
