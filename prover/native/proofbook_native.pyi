@@ -6,7 +6,7 @@ raises `ValueError`, the file system's refusals raise `OSError`.
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, Self, final
 
 def setup(
     r1cs_path: str | PathLike[str],
@@ -75,6 +75,17 @@ def poseidon(inputs: Sequence[int]) -> int:
 def poseidon_many(rows: Sequence[Sequence[int]]) -> list[int]:
     """Return the Poseidon hash of each row, computed on all cores; as `poseidon`."""
 
+def eddsa_sign(private: bytes, msg: int) -> tuple[int, int, int]:
+    """Return the EdDSA-Poseidon signature (r8x, r8y, s) of `msg`, the same for the same key and message.
+
+    Not constant in time.
+
+    Raises
+    ------
+    ValueError
+        `private` is not 32 bytes, or `msg` not in [0, r).
+    """
+
 def eddsa_verify(pub_x: int, pub_y: int, r8x: int, r8y: int, s: int, msg: int) -> bool:
     """Tell whether (r8x, r8y, s) is the EdDSA-Poseidon signature of `msg` by the key (pub_x, pub_y).
 
@@ -103,3 +114,29 @@ def prove(zkey_path: str | PathLike[str], wtns_path: str | PathLike[str]) -> dic
     OSError
         A file cannot be read.
     """
+
+@final
+class Prover:
+    """A Groth16 key that stays mapped between proofs; threads may share it.
+
+    Parameters
+    ----------
+    zkey_path : str or path
+        A snarkjs key. It must not be written to while it is in use; replacing it by
+        renaming another one into its place is fine, and changes nothing here.
+
+    Raises
+    ------
+    ValueError
+        The key is malformed.
+    OSError
+        The file cannot be read.
+    """
+
+    def __new__(cls, zkey_path: str | PathLike[str]) -> Self: ...
+    def prove(self, witness: bytes | str | PathLike[str]) -> dict[str, Any]:
+        """Prove a witness, given as the bytes or the path of a .wtns file; as the function `prove`."""
+
+    @property
+    def info(self) -> dict[str, int]:
+        """`wires`, `public`, `domain_size` and `key_bytes`, the size of the mapped file."""

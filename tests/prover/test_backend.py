@@ -3,6 +3,7 @@
 import dataclasses
 import os
 
+import proofbook_native
 import pytest
 
 from proofbook.prover.backend import (
@@ -58,7 +59,25 @@ def test_every_backend_makes_accepted_proofs(tiny, witness, public, name):
     assert backend.prove(artifacts, witness) != made
 
 
+def test_the_native_backend_notices_that_a_key_was_made_anew(tiny, witness, tmp_path):
+    _, artifacts = tiny
+    moved = dataclasses.replace(artifacts, zkey=tmp_path / "circuit.zkey")
+    moved.zkey.write_bytes(artifacts.zkey.read_bytes())
+    backend = get_backend("native")
+    assert verify_snarkjs(artifacts, backend.prove(moved, witness))
+    other = tmp_path / "other.zkey"
+    proofbook_native.setup(artifacts.r1cs, other)
+    other.rename(moved.zkey)
+    made = backend.prove(moved, witness)
+    assert not verify_snarkjs(artifacts, made)
+    moved.zkey.unlink()
+    with pytest.raises(ProofError) as caught:
+        backend.prove(moved, witness)
+    assert caught.value.code == "proof/failed"
+
+
 def test_backends_by_name():
+    assert get_backend("native") is get_backend("native")
     assert get_backend("auto").name == available_backends()[-1]
     with pytest.raises(ProofError) as caught:
         get_backend("abacus")

@@ -14,6 +14,7 @@ from proofbook.protocol import eddsa, poseidon
 from proofbook.protocol.babyjub import BASE8, COFACTOR, SUBGROUP_ORDER, Point, add, mul
 from proofbook.protocol.eddsa import Signature, challenge, derive_public, sign, verify
 from proofbook.protocol.field import R
+from proofbook.protocol.tree import SparseTree
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 GENERATOR = Point(
@@ -170,3 +171,65 @@ def test_serves_as_the_protocol_s_backend() -> None:
     eddsa.use_backend(proofbook_native)
     assert poseidon.poseidon([1, 2, 3]) == poseidon.poseidon((1, 2, 3)) == hashed
     assert verify(public, 7, sig) and not verify(public, 8, sig)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(min_size=32, max_size=32), elements)
+def test_signatures_equal_python_s(private: bytes, msg: int) -> None:
+    r8, s = sign(private, msg)
+    assert proofbook_native.eddsa_sign(private, msg) == (*r8, s)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=70), st.one_of(elements, st.integers(-(2**300), 2**300)))
+def test_signing_refuses_what_python_refuses(private: bytes, msg: int) -> None:
+    try:
+        expected = sign(private, msg)
+    except ValueError:
+        with pytest.raises(ValueError, match="EdDSA"):
+            proofbook_native.eddsa_sign(private, msg)
+    else:
+        assert proofbook_native.eddsa_sign(private, msg) == (*expected.r8, expected.s)
+
+
+def test_signing_takes_bytes_and_an_integer_only() -> None:
+    for private, msg in ((KEY.hex(), 1), (None, 1), (KEY, "1"), (KEY, None)):
+        with pytest.raises(TypeError):
+            proofbook_native.eddsa_sign(private, msg)  # type: ignore[arg-type]
+
+
+def test_the_protocol_signs_by_its_backend() -> None:
+    expected = [sign(KEY, msg) for msg in (0, 7, R - 1)]
+    eddsa.use_backend(proofbook_native)
+    assert [sign(KEY, msg) for msg in (0, 7, R - 1)] == expected
+    for private, msg in ((KEY[1:], 7), (KEY, R), (KEY, -1)):
+        with pytest.raises(ValueError):
+            sign(private, msg)
+
+
+shapes = st.sampled_from([(4, 4), (8, 8), (2, 1), (16, 2)])
+
+
+@settings(max_examples=40, deadline=None)
+@given(shapes, elements, st.lists(st.dictionaries(st.integers(0, 2**24 - 1), elements, max_size=12), max_size=3))
+def test_trees_equal_python_s(shape: tuple[int, int], default: int, steps: list[dict[int, int]]) -> None:
+    arity, depth = shape
+    plain, native = SparseTree(arity, depth, default), SparseTree(arity, depth, default)
+    for step in steps:
+        changes = {index % arity**depth: leaf for index, leaf in step.items()}
+        poseidon.use_backend(None)
+        plain.update_many(changes)
+        poseidon.use_backend(proofbook_native)
+        native.update_many(changes)
+        assert native.root == plain.root
+        for index in changes:
+            assert native.path(index) == plain.path(index)
+
+
+def test_rows_are_checked_before_the_backend_sees_them() -> None:
+    poseidon.use_backend(proofbook_native)
+    assert poseidon.poseidon_many([[1], [1, 2], [3]]) == [poseidon.poseidon(row) for row in ([1], [1, 2], [3])]
+    assert poseidon.poseidon_many([]) == []
+    for bad in ([], [0] * 17, [R], [-1]):
+        with pytest.raises(ValueError):
+            poseidon.poseidon_many([[1], bad])

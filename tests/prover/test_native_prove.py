@@ -3,6 +3,7 @@
 import json
 import struct
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import proofbook_native
@@ -111,6 +112,43 @@ def test_a_contributed_key_proves_too(circuit: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     made = proofbook_native.prove(tmp_path / "next.zkey", circuit / "a.wtns")
     assert snarkjs_verifies(tmp_path, tmp_path, made["proof"], made["publicSignals"])
+
+
+def test_a_kept_key_proves_again_and_again_also_from_threads(circuit: Path, tmp_path: Path) -> None:
+    prover = proofbook_native.Prover(circuit / "mixed.zkey")
+    info = prover.info
+    assert info["public"] == 2 and info["wires"] > 2 * ROWS and info["domain_size"] & (info["domain_size"] - 1) == 0
+    assert info["key_bytes"] == (circuit / "mixed.zkey").stat().st_size
+    witnesses: list[bytes | Path] = [circuit / "a.wtns", (circuit / "b.wtns").read_bytes()]
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(prover.prove, witnesses * 2))
+    assert [proof["publicSignals"][0] for proof in made] == [str(output(3)), str(output(R - 1))] * 2
+    assert len({json.dumps(proof) for proof in made}) == 4
+    for proof in made[:2]:
+        assert snarkjs_verifies(circuit, tmp_path, proof["proof"], proof["publicSignals"])
+
+
+def test_a_kept_key_outlives_a_refusal_and_its_file(circuit: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.zkey"
+    copy.write_bytes((circuit / "mixed.zkey").read_bytes())
+    prover = proofbook_native.Prover(copy)
+    with pytest.raises(ValueError, match="wtns"):
+        prover.prove(b"wtns")
+    with pytest.raises(FileNotFoundError, match="none.wtns"):
+        prover.prove(tmp_path / "none.wtns")
+    with pytest.raises(TypeError):
+        prover.prove(5)  # type: ignore[arg-type]
+    copy.unlink()
+    assert prover.prove(circuit / "a.wtns")["publicSignals"] == [str(output(3)), "5"]
+
+
+@pytest.mark.parametrize("content", [b"", b"zkey", b"wtns" * 100])
+def test_what_is_no_key_is_not_opened(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "no.zkey").write_bytes(content)
+    with pytest.raises(ValueError, match="zkey"):
+        proofbook_native.Prover(tmp_path / "no.zkey")
+    with pytest.raises(FileNotFoundError, match="none.zkey"):
+        proofbook_native.Prover(tmp_path / "none.zkey")
 
 
 def values_at(wtns: bytes) -> int:

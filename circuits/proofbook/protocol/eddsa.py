@@ -6,6 +6,7 @@ the key can make many for one message.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol, TypeAlias
 
@@ -49,19 +50,23 @@ class EddsaError(ProofbookError, ValueError):
 
 
 class EddsaBackend(Protocol):
-    """A faster implementation, handed in from outside; it sees only values in range."""
+    """A faster implementation, handed in from outside; it sees only values in range.
+
+    It may also have ``eddsa_sign``, which takes a private key and a message and returns r8.x, r8.y and s.
+    """
 
     def eddsa_verify(self, pub_x: int, pub_y: int, r8x: int, r8y: int, s: int, msg: int) -> bool:
         """Return what `verify` returns for coordinates and ``msg`` below ``R`` and ``s`` below ``SUBGROUP_ORDER``."""
 
 
 _backend: EddsaBackend | None = None
+_backend_sign: Callable[[bytes, int], tuple[int, int, int]] | None = None
 
 
 def use_backend(backend: EddsaBackend | None) -> None:
-    """Let `verify` call ``backend`` from now on, or the code of this module again if None."""
-    global _backend
-    _backend = backend
+    """Let `verify` and `sign` call ``backend`` from now on, or the code of this module again if None."""
+    global _backend, _backend_sign
+    _backend, _backend_sign = backend, getattr(backend, "eddsa_sign", None)
 
 
 def _expand(private: PrivateKey) -> tuple[int, bytes]:
@@ -106,6 +111,9 @@ def sign(private: PrivateKey, msg: int) -> Signature:
     OutOfField
         If ``msg`` is not in ``[0, R)``.
     """
+    if _backend_sign is not None and len(private) == PRIVATE_KEY_BYTES:
+        x, y, s = _backend_sign(private, check_field_element(msg))
+        return Signature(Point(x, y), s)
     scalar, prefix = _expand(private)
     message = check_field_element(msg).to_bytes(32, "little")
     nonce = int.from_bytes(blake512(prefix + message), "little") % SUBGROUP_ORDER

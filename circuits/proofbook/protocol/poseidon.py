@@ -10,7 +10,7 @@ as the hash.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import compress, islice
@@ -28,6 +28,7 @@ __all__ = [
     "mds",
     "permute_reference",
     "poseidon",
+    "poseidon_many",
     "round_constants",
     "use_backend",
 ]
@@ -54,19 +55,31 @@ class InputCount(FieldError):
 
 
 class PoseidonBackend(Protocol):
-    """A faster implementation, handed in from outside; it sees only valid input."""
+    """A faster implementation, handed in from outside; it sees only valid input.
+
+    It may also have ``poseidon_many``, which takes a list of such inputs and returns the list of their hashes.
+    """
 
     def poseidon(self, inputs: Sequence[int]) -> int:
         """Return the hash of 1 to 16 field elements."""
 
 
 _backend: PoseidonBackend | None = None
+_backend_many: Callable[[list[Sequence[int]]], list[int]] | None = None
 
 
 def use_backend(backend: PoseidonBackend | None) -> None:
-    """Let `poseidon` call ``backend`` from now on, or the code of this module again if None."""
-    global _backend
-    _backend = backend
+    """Let `poseidon` and `poseidon_many` call ``backend`` from now on, or the code of this module again if None."""
+    global _backend, _backend_many
+    _backend, _backend_many = backend, getattr(backend, "poseidon_many", None)
+
+
+def _check(inputs: Sequence[int]) -> None:
+    if not 1 <= len(inputs) <= MAX_INPUTS:
+        raise InputCount(len(inputs))
+    for value in inputs:
+        if not is_field_element(value):
+            raise OutOfField("Poseidon input")
 
 
 def poseidon(inputs: Sequence[int]) -> int:
@@ -89,14 +102,19 @@ def poseidon(inputs: Sequence[int]) -> int:
     OutOfField
         For a value outside ``[0, R)``.
     """
-    if not 1 <= len(inputs) <= MAX_INPUTS:
-        raise InputCount(len(inputs))
-    for value in inputs:
-        if not is_field_element(value):
-            raise OutOfField("Poseidon input")
+    _check(inputs)
     if _backend is not None:
         return _backend.poseidon(inputs)
     return _hash_fast(inputs)
+
+
+def poseidon_many(rows: Sequence[Sequence[int]]) -> list[int]:
+    """Return the hash of each row, at once where the backend can; rows and errors as `poseidon`'s inputs."""
+    if _backend_many is None or len(rows) < 2:
+        return [poseidon(row) for row in rows]
+    for row in rows:
+        _check(row)
+    return _backend_many(list(rows))
 
 
 # The parameters, from the Grain LFSR.

@@ -7,31 +7,41 @@ from functools import lru_cache
 from typing import Any, Final
 
 from proofbook.protocol.errors import InvalidValue
-from proofbook.protocol.poseidon import MAX_INPUTS, poseidon
+from proofbook.protocol.poseidon import MAX_INPUTS, poseidon, poseidon_many
 from proofbook.protocol.words import check_element
 
 
 class _Node:
-    """An inner node that never changes, so that trees share what they have in common.
+    """An inner node that does not change once it is hashed, so that trees share what they have in common.
 
     Children are nodes or, at height 0, leaves; an untouched subtree is the one default node of its height.
     """
 
     __slots__ = ("children", "hash")
 
-    def __init__(self, children: tuple[Any, ...], height: int) -> None:
+    def __init__(self, children: tuple[Any, ...]) -> None:
         self.children = children
-        self.hash = poseidon(children if height == 0 else [child.hash for child in children])
+        self.hash = -1  # until `_hash_all`
+
+
+def _hash_all(levels: Sequence[Sequence[_Node]]) -> None:
+    """Hash new nodes, those of height 0 first, each once and those of one height together."""
+    for height, nodes in enumerate(levels):
+        rows = [node.children if height == 0 else [child.hash for child in node.children] for node in nodes]
+        for node, digest in zip(nodes, poseidon_many(rows), strict=True):
+            node.hash = digest
 
 
 @lru_cache(maxsize=64)
 def _default_node(arity: int, height: int, leaf: int) -> _Node:
     child = leaf if height == 0 else _default_node(arity, height - 1, leaf)
-    return _Node((child,) * arity, height)
+    made = _Node((child,) * arity)
+    _hash_all([*[()] * height, [made]])
+    return made
 
 
-def _updated(node: _Node, height: int, arity: int, changes: Mapping[int, int]) -> _Node:
-    """Return the node with leaves set; indices count from the node's own first leaf. Each node is hashed once."""
+def _updated(node: _Node, height: int, arity: int, changes: Mapping[int, int], made: list[list[_Node]]) -> _Node:
+    """Return the node with leaves set, yet to be hashed like all in `made`; indices count from its own first leaf."""
     children = list(node.children)
     if height == 0:
         for index, leaf in changes.items():
@@ -42,8 +52,10 @@ def _updated(node: _Node, height: int, arity: int, changes: Mapping[int, int]) -
         for index, leaf in changes.items():
             parts.setdefault(index // width, {})[index % width] = leaf
         for digit, part in parts.items():
-            children[digit] = _updated(children[digit], height - 1, arity, part)
-    return _Node(tuple(children), height)
+            children[digit] = _updated(children[digit], height - 1, arity, part, made)
+    fresh = _Node(tuple(children))
+    made[height].append(fresh)
+    return fresh
 
 
 class SparseTree:
@@ -103,7 +115,10 @@ class SparseTree:
             self._check_index(index)
             check_element("leaf", leaf)
         if changes:
-            self._top = _updated(self._top, self.depth - 1, self.arity, changes)
+            made: list[list[_Node]] = [[] for _ in range(self.depth)]
+            top = _updated(self._top, self.depth - 1, self.arity, changes, made)
+            _hash_all(made)
+            self._top = top
 
     def path(self, index: int) -> list[list[int]]:
         """Return the Merkle path of a leaf.

@@ -1,26 +1,39 @@
-//! Strict EdDSA-Poseidon verification on BabyJubjub.
+//! EdDSA-Poseidon on BabyJubjub: signing as circomlibjs does, and strict verification.
 //!
-//! Accepts nothing that the circuits reject: coordinates and message below the
+//! Verification accepts nothing that the circuits reject: coordinates and message below the
 //! prime, S below the subgroup's order, key and R8 on the curve, key not of low
 //! order, and S * Base8 = R8 + h * 8 * A.
 
 use std::sync::OnceLock;
 
 use ark_bn254::Fr;
-use ark_ff::{AdditiveGroup, BigInt, BigInteger, Field, MontFp, One, PrimeField, Zero};
+use ark_ff::{
+    AdditiveGroup, BigInt, BigInteger, Field, Fp256, MontBackend, MontConfig, MontFp, One,
+    PrimeField, Zero,
+};
+use zeroize::Zeroizing;
 
+use crate::blake512::blake512;
+use crate::error::{Result, malformed};
 use crate::poseidon;
 
 const A: u64 = 168_700;
 const D: u64 = 168_696;
-const SUBGROUP_ORDER: BigInt<4> =
-    ark_ff::BigInt!("2736030358979909402780800718157159386076813972158567259200215660948447373041");
 const BASE8: (Fr, Fr) = (
     MontFp!("5299619240641551281634865583518297030282874472190772894086521144482721001553"),
     MontFp!("16950150798460657717958625567821834550301663161624707787222815936182638968203"),
 );
 const BASE_WINDOW: usize = 9; // its table is made once
 const KEY_WINDOW: usize = 5;
+
+pub const PRIVATE_KEY_BYTES: usize = 32;
+
+/// Integers modulo the subgroup's order.
+#[derive(MontConfig)]
+#[modulus = "2736030358979909402780800718157159386076813972158567259200215660948447373041"]
+#[generator = "31"]
+pub struct ScalarConfig;
+pub type Scalar = Fp256<MontBackend<ScalarConfig, 4>>;
 
 /// A signature with its key and message, as integers of at most 256 bits.
 pub struct Claim {
@@ -144,6 +157,19 @@ impl Curve {
         }
     }
 
+    /// A multiple of the base point, in the coordinates of BabyJubjub.
+    fn mul_base(&self, scalar: Scalar) -> (Fr, Fr) {
+        let mut sum = Point::identity();
+        for digit in digits(&scalar.into_bigint(), BASE_WINDOW).into_iter().rev() {
+            sum = sum.double();
+            if digit != 0 {
+                sum = sum.add(&pick(&self.base, digit));
+            }
+        }
+        let root_z = (sum.z * self.root).inverse().expect("complete additions");
+        (sum.x * root_z, sum.y * root_z * self.root)
+    }
+
     /// 1, 3, 5, ... times the point: what signed digits of `window` bits pick from.
     fn odd_multiples(&self, mut point: Point, window: usize) -> Vec<Addend> {
         let twice = self.addend(&point.double());
@@ -171,6 +197,36 @@ fn pick(table: &[Addend], digit: i64) -> Addend {
     if digit < 0 { entry.negated() } else { *entry }
 }
 
+/// The one signature (r8.x, r8.y, s) that a private key makes of a message. Not constant in time.
+pub fn sign(private: &[u8], message: &BigInt<4>) -> Result<(Fr, Fr, Scalar)> {
+    if private.len() != PRIVATE_KEY_BYTES {
+        return malformed(format!(
+            "an EdDSA private key has {PRIVATE_KEY_BYTES} bytes, not {}",
+            private.len()
+        ));
+    }
+    let Some(field) = Fr::from_bigint(*message) else {
+        return malformed("an EdDSA message is not in [0, r)");
+    };
+    let digest = Zeroizing::new(blake512(private));
+    let mut secret = Zeroizing::new([0u8; 32]);
+    secret.copy_from_slice(&digest[..32]);
+    secret[0] &= 0xF8;
+    secret[31] = secret[31] & 0x7F | 0x40;
+    let secret = Scalar::from_le_bytes_mod_order(secret.as_slice());
+    let mut seed = Zeroizing::new([0u8; 64]);
+    seed[..32].copy_from_slice(&digest[32..]);
+    seed[32..].copy_from_slice(&message.to_bytes_le());
+    let nonce = Scalar::from_le_bytes_mod_order(&blake512(seed.as_slice()));
+    let curve = Curve::get();
+    let (x, y) = curve.mul_base(nonce);
+    let eighth = Scalar::from(8u8).inverse().expect("8 is not 0");
+    let (ax, ay) = curve.mul_base(secret * eighth);
+    let challenge = poseidon::hash(&[x, y, ax, ay, field])?.into_bigint();
+    let challenge = Scalar::from_le_bytes_mod_order(&challenge.to_bytes_le());
+    Ok((x, y, nonce + challenge * secret))
+}
+
 /// Whether the claim is a valid signature; never an error.
 pub fn verify(claim: &Claim) -> bool {
     let field = |value: &BigInt<4>| Fr::from_bigint(*value);
@@ -184,7 +240,7 @@ pub fn verify(claim: &Claim) -> bool {
     ) else {
         return false;
     };
-    if claim.s >= SUBGROUP_ORDER || !is_on_curve(ax, ay) || !is_on_curve(rx, ry) {
+    if claim.s >= Scalar::MODULUS || !is_on_curve(ax, ay) || !is_on_curve(rx, ry) {
         return false;
     }
     let curve = Curve::get();

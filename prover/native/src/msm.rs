@@ -5,8 +5,10 @@
 //! about six products instead of ten. Small scalars cost what their digits cost:
 //! zeros nothing, bits and minus ones a single addition.
 
-use ark_ec::AdditiveGroup;
+use std::ops::Range;
+
 use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
+use ark_ec::{AdditiveGroup, AffineRepr, PrimeGroup};
 use ark_ff::{BigInt, BigInteger, PrimeField, Zero};
 use rayon::prelude::*;
 
@@ -15,6 +17,12 @@ use crate::fixed_base::{add_all, digit};
 /// Points whose buckets are summed together: enough to share inversions, few enough
 /// for the cache.
 const GROUP: usize = 2048;
+
+/// Parts of a window's buckets that may be summed on different cores.
+const PARTS: usize = 8;
+
+/// Scalars of fewer bits have a digit or two that is not zero, and do not count as work.
+const SMALL_BITS: u32 = 32;
 
 /// Windows of signed digits: the lower ones from -2^(width-1) on, the top one from 0.
 struct Windows {
@@ -67,12 +75,19 @@ where
     P::ScalarField: PrimeField<BigInt = BigInt<4>>,
 {
     let (mut points, mut scalars) = (points, scalars);
-    let windows = Windows::new(points.len());
+    let work = points
+        .par_iter()
+        .zip(&scalars)
+        .filter(|(point, scalar)| !point.is_zero() && scalar.num_bits() > SMALL_BITS);
+    let windows = Windows::new(work.count());
     points
         .par_iter_mut()
         .zip(scalars.par_iter_mut())
         .for_each(|(point, scalar)| {
-            if *scalar > P::ScalarField::MODULUS_MINUS_ONE_DIV_TWO {
+            if point.is_zero() {
+                // A wire that does not stand in this section: in a bucket it would cost an inversion.
+                *scalar = BigInt::zero();
+            } else if *scalar > P::ScalarField::MODULUS_MINUS_ONE_DIV_TWO {
                 let mut negated = P::ScalarField::MODULUS;
                 negated.sub_with_borrow(scalar);
                 *scalar = negated;
@@ -101,16 +116,54 @@ fn window_sum<P: SWCurveConfig>(
     window: usize,
 ) -> Projective<P> {
     let (order, ends) = sort_into_buckets(scalars, windows, window);
-    let mut sums = vec![Affine::<P>::identity(); windows.buckets()];
+    let parts = cut(&ends, order.len());
+    let sums: Vec<(Projective<P>, Projective<P>)> = parts
+        .par_iter()
+        .map(|part| part_sum(points, &order, &ends, part.clone()))
+        .collect();
+    // Each part counts its buckets from 1: add what the buckets before it make more.
+    let mut total = Projective::zero();
+    for (part, (plain, weighted)) in parts.iter().zip(sums) {
+        total += weighted + plain.mul_bigint([part.start as u64]);
+    }
+    total
+}
+
+/// The buckets in at most `PARTS` runs with about as many points each.
+fn cut(ends: &[usize], points: usize) -> Vec<Range<usize>> {
+    let mut parts = Vec::with_capacity(PARTS);
+    let mut first = 0;
+    for part in 1..=PARTS {
+        let last = if part == PARTS {
+            ends.len()
+        } else {
+            ends.partition_point(|end| *end <= points * part / PARTS)
+        };
+        if last > first {
+            parts.push(first..last);
+            first = last;
+        }
+    }
+    parts
+}
+
+/// The sum of some buckets, and their sum weighted by 1, 2, 3, ...
+fn part_sum<P: SWCurveConfig>(
+    points: &[Affine<P>],
+    order: &[u32],
+    ends: &[usize],
+    part: Range<usize>,
+) -> (Projective<P>, Projective<P>) {
+    let mut sums = vec![Affine::<P>::identity(); part.len()];
     let mut tree = Tree::new();
-    let mut bucket = 0;
-    let mut start = 0;
-    while bucket < sums.len() {
+    let mut bucket = part.start;
+    let mut start = if bucket == 0 { 0 } else { ends[bucket - 1] };
+    while bucket < part.end {
         // as many whole buckets as make a group
         let first = bucket;
         let begin = start;
         tree.clear();
-        while bucket < sums.len() && (bucket == first || ends[bucket] - begin <= GROUP) {
+        while bucket < part.end && (bucket == first || ends[bucket] - begin <= GROUP) {
             let entries = &order[start..ends[bucket]];
             tree.push_bucket(entries.iter().map(|entry| {
                 let point = points[(entry >> 1) as usize];
@@ -119,16 +172,15 @@ fn window_sum<P: SWCurveConfig>(
             start = ends[bucket];
             bucket += 1;
         }
-        tree.sum(&mut sums[first..bucket]);
+        tree.sum(&mut sums[first - part.start..bucket - part.start]);
     }
-    // sum of (i + 1) * sums[i]
     let mut running = Projective::zero();
     let mut total = Projective::zero();
     for sum in sums.iter().rev() {
         running += sum;
         total += &running;
     }
-    total
+    (running, total)
 }
 
 /// Indices of the scalars whose digit is not zero, doubled, plus one if it is

@@ -1,9 +1,8 @@
 //! A Groth16 prover for snarkjs's keys and circom's witnesses.
 
-use std::path::Path;
-
 use ark_bn254::{Bn254, Fr, G1Affine, G1Projective, G2Affine, G2Projective, g1, g2};
 use ark_ec::pairing::Pairing;
+use ark_ec::short_weierstrass::Projective;
 use ark_ec::{AffineRepr, CurveGroup, VariableBaseMSM};
 use ark_ff::{BigInt, FftField, One, PrimeField};
 use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
@@ -11,8 +10,9 @@ use rayon::prelude::*;
 use zeroize::Zeroizing;
 
 use crate::binfile::{BinFile, Reader};
-use crate::error::{Error, Result, malformed};
+use crate::error::{Result, malformed};
 use crate::msm::msm;
+use crate::points::KeyCurve;
 use crate::setup::random_scalar;
 use crate::zkey::{self, Header, Zkey};
 
@@ -22,33 +22,34 @@ pub struct Proof {
     pub c: G1Affine,
 }
 
-/// Prove, check the proof, and return it with the public signals.
-pub fn prove(zkey_path: &Path, wtns_path: &Path) -> Result<(Proof, Vec<BigInt<4>>)> {
-    let mut key = Zkey::open(zkey_path)?;
-    let witness = read_witness(wtns_path, key.header.wires)?;
+/// Prove a witness (a .wtns file's bytes), check the proof, and return it with the public signals.
+pub fn prove(key: &Zkey, wtns: &[u8]) -> Result<(Proof, Vec<BigInt<4>>)> {
+    let witness = read_witness(wtns, key.header.wires)?;
     let split = key.header.public + 1;
 
-    let (points, scalars) = key.points::<g1::Config>(zkey::A, &witness)?;
-    let a = msm(points, scalars);
-    let (points, scalars) = key.points::<g1::Config>(zkey::B1, &witness)?;
-    let b1 = msm(points, scalars);
-    let (points, scalars) = key.points::<g2::Config>(zkey::B2, &witness)?;
-    let b2 = msm(points, scalars);
-    let (points, scalars) = key.points::<g1::Config>(zkey::C, &witness[split..])?;
-    let c = msm(points, scalars);
-    let quotient = quotient(&mut key, &witness)?;
-    let (points, scalars) = key.points::<g1::Config>(zkey::H, &quotient)?;
-    let h = msm(points, scalars);
+    let a = sum::<g1::Config>(key, zkey::A, &witness)?;
+    let b1 = sum::<g1::Config>(key, zkey::B1, &witness)?;
+    let b2 = sum::<g2::Config>(key, zkey::B2, &witness)?;
+    let c = sum::<g1::Config>(key, zkey::C, &witness[split..])?;
+    let h = sum::<g1::Config>(key, zkey::H, &quotient(key, &witness)?)?;
 
     let proof = blind(&key.header, a, b1, b2, c + h)?;
-    let ic = key.all_points::<g1::Config>(zkey::IC, split)?;
     let signals = witness[1..split].to_vec();
-    if !verify(&key.header, &ic, &proof, &signals) {
+    if !verify(&key.header, &key.ic, &proof, &signals) {
         return malformed(
             "the proof does not verify: the witness does not satisfy the key's circuit, or the zkey is damaged",
         );
     }
     Ok((proof, signals))
+}
+
+/// The scalars' sum over a section's points.
+fn sum<P>(key: &Zkey, section: u32, scalars: &[BigInt<4>]) -> Result<Projective<P>>
+where
+    P: KeyCurve,
+    P::ScalarField: PrimeField<BigInt = BigInt<4>>,
+{
+    Ok(msm(key.points(section, scalars)?, scalars.to_vec()))
 }
 
 /// Add what hides the witness: multiples of delta by two fresh scalars.
@@ -73,7 +74,7 @@ fn blind(
 }
 
 /// A*B - C on the odd powers of the doubled domain's root, the basis of section H.
-fn quotient(key: &mut Zkey, witness: &[BigInt<4>]) -> Result<Vec<BigInt<4>>> {
+fn quotient(key: &Zkey, witness: &[BigInt<4>]) -> Result<Vec<BigInt<4>>> {
     let size = key.header.domain;
     let (Some(domain), Some(shift)) = (
         Radix2EvaluationDomain::<Fr>::new(size),
@@ -112,9 +113,8 @@ fn verify(header: &Header, ic: &[G1Affine], proof: &Proof, signals: &[BigInt<4>]
 }
 
 /// The values of a .wtns file (version 2), canonical, `wires` of them, the first 1.
-fn read_witness(path: &Path, wires: usize) -> Result<Vec<BigInt<4>>> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
-    let file = BinFile::parse(&bytes, "wtns", 2)?;
+fn read_witness(bytes: &[u8], wires: usize) -> Result<Vec<BigInt<4>>> {
+    let file = BinFile::parse(bytes, "wtns", 2)?;
     let mut header = Reader::new(file.section(1)?, "wtns header");
     if header.u32()? != 32 || header.limbs()? != Fr::MODULUS {
         return malformed("wtns: the field is not that of BN254");

@@ -1,18 +1,22 @@
 //! What Python sees: conversions in and out, the interpreter's lock released between.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ark_bn254::{Fq2, Fr, G1Affine};
 use ark_ec::AffineRepr;
 use ark_ff::{BigInt, PrimeField};
 use num_bigint::{BigInt as Integer, BigUint, Sign};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt};
+use pyo3::types::{PyBytes, PyDict, PyInt};
 use rayon::prelude::*;
 
 use crate::eddsa::Claim;
 use crate::error::{Error, Result, malformed};
+use crate::zkey::Zkey;
 use crate::{eddsa, poseidon, prove, r1cs, setup};
+
+/// Fewer hashes than these are not worth waking another core.
+const MIN_HASHES: usize = 4;
 
 #[pyfunction]
 #[pyo3(name = "setup", signature = (r1cs_path, zkey_path, progress=None))]
@@ -63,10 +67,12 @@ fn r1cs_info(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
     Ok(out)
 }
 
-#[pyfunction]
-#[pyo3(name = "prove")]
-fn py_prove(py: Python<'_>, zkey_path: PathBuf, wtns_path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
-    let (proof, signals) = py.detach(|| prove::prove(&zkey_path, &wtns_path))?;
+/// What snarkjs's `fullProve` returns.
+fn proof_dict<'py>(
+    py: Python<'py>,
+    proof: &prove::Proof,
+    signals: Vec<BigInt<4>>,
+) -> PyResult<Bound<'py, PyDict>> {
     let text = |value: BigInt<4>| BigUint::from(value).to_string();
     let g1 = |point: &G1Affine| -> Vec<String> {
         let (x, y) = point.xy().unwrap_or_default();
@@ -85,6 +91,58 @@ fn py_prove(py: Python<'_>, zkey_path: PathBuf, wtns_path: PathBuf) -> PyResult<
     out.set_item("proof", json)?;
     out.set_item("publicSignals", signals)?;
     Ok(out)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| Error::io(path, &e))
+}
+
+#[pyfunction]
+#[pyo3(name = "prove")]
+fn py_prove(py: Python<'_>, zkey_path: PathBuf, wtns_path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
+    let (proof, signals) =
+        py.detach(|| prove::prove(&Zkey::open(&zkey_path)?, &read(&wtns_path)?))?;
+    proof_dict(py, &proof, signals)
+}
+
+/// A key that stays mapped between proofs.
+#[pyclass(frozen, module = "proofbook_native")]
+struct Prover {
+    key: Zkey,
+}
+
+#[pymethods]
+impl Prover {
+    #[new]
+    fn new(py: Python<'_>, zkey_path: PathBuf) -> PyResult<Self> {
+        let key = py.detach(|| Zkey::open(&zkey_path))?;
+        Ok(Self { key })
+    }
+
+    fn prove<'py>(
+        &self,
+        py: Python<'py>,
+        witness: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let (proof, signals) = if let Ok(bytes) = witness.cast::<PyBytes>() {
+            let bytes = bytes.as_bytes();
+            py.detach(|| prove::prove(&self.key, bytes))?
+        } else {
+            let path: PathBuf = witness.extract()?;
+            py.detach(|| prove::prove(&self.key, &read(&path)?))?
+        };
+        proof_dict(py, &proof, signals)
+    }
+
+    #[getter]
+    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let out = PyDict::new(py);
+        out.set_item("wires", self.key.header.wires)?;
+        out.set_item("public", self.key.header.public)?;
+        out.set_item("domain_size", self.key.header.domain)?;
+        out.set_item("key_bytes", self.key.bytes())?;
+        Ok(out)
+    }
 }
 
 /// Limbs of a Python integer; `None` if negative or above 256 bits.
@@ -126,8 +184,10 @@ fn poseidon_many(py: Python<'_>, rows: Vec<Vec<Bound<'_, PyAny>>>) -> PyResult<V
         .iter()
         .map(|row| elements(row))
         .collect::<PyResult<Vec<_>>>()?;
-    let hashes: Result<Vec<Fr>> =
-        py.detach(|| rows.par_iter().map(|row| poseidon::hash(row)).collect());
+    let hashes: Result<Vec<Fr>> = py.detach(|| {
+        let rows = rows.par_iter().with_min_len(MIN_HASHES);
+        rows.map(|row| poseidon::hash(row)).collect()
+    });
     Ok(hashes?.into_iter().map(integer).collect())
 }
 
@@ -187,13 +247,28 @@ fn eddsa_verify_many(py: Python<'_>, rows: Vec<Row<'_>>) -> PyResult<Vec<bool>> 
     }))
 }
 
-/// Put every function into the module.
+#[pyfunction]
+fn eddsa_sign(
+    py: Python<'_>,
+    private: &[u8],
+    msg: &Bound<'_, PyAny>,
+) -> PyResult<(BigUint, BigUint, BigUint)> {
+    let Some(message) = limbs(msg)? else {
+        return Ok(malformed("an EdDSA message is not in [0, r)")?);
+    };
+    let (x, y, s) = py.detach(|| eddsa::sign(private, &message))?;
+    Ok((integer(x), integer(y), s.into_bigint().into()))
+}
+
+/// Put everything into the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(py_setup, module)?)?;
     module.add_function(wrap_pyfunction!(py_prove, module)?)?;
+    module.add_class::<Prover>()?;
     module.add_function(wrap_pyfunction!(r1cs_info, module)?)?;
     module.add_function(wrap_pyfunction!(py_poseidon, module)?)?;
     module.add_function(wrap_pyfunction!(poseidon_many, module)?)?;
+    module.add_function(wrap_pyfunction!(eddsa_sign, module)?)?;
     module.add_function(wrap_pyfunction!(eddsa_verify, module)?)?;
     module.add_function(wrap_pyfunction!(eddsa_verify_many, module)?)?;
     Ok(())

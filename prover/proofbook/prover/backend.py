@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from proofbook.prover.artifacts import Artifacts
 from proofbook.prover.errors import ProofError
 from proofbook.prover.process import snarkjs, tail
 from proofbook.prover.workspace import Workspace, default_workspace
+
+if TYPE_CHECKING:
+    from proofbook_native import Prover
 
 BASE_FIELD: Final = 21888242871839275222246405745257275088696311157297823662689037894645226208583
 """The base field of BN254, in which points' coordinates lie."""
@@ -144,9 +149,25 @@ class SnarkjsBackend:
 
 
 class NativeBackend:
-    """Our Rust core, in this process, on all cores."""
+    """Our Rust core, in this process, on all cores; keys stay mapped between proofs, one a path."""
 
     name = "native"
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._provers: dict[Path, tuple[tuple[int, ...], Prover]] = {}
+
+    def _open(self, zkey: Path) -> Prover:
+        from proofbook_native import Prover
+
+        stat = zkey.stat()
+        identity = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        with self._lock:
+            known = self._provers.get(zkey)
+            if known is None or known[0] != identity:
+                # A key that was made anew is another file in the same place.
+                known = self._provers[zkey] = identity, Prover(zkey)
+            return known[1]
 
     def prove(self, artifacts: Artifacts, wtns: Path) -> Proof:
         """Prove in the native core, which checks the proof before it returns it.
@@ -157,14 +178,18 @@ class NativeBackend:
             `proof/failed`, `proof/format`, or `proof/backend` when the core isn't installed.
         """
         try:
-            from proofbook_native import prove
+            done = self._open(artifacts.zkey).prove(wtns)
         except ImportError as error:
             raise ProofError("proof/backend", "the native prover is not installed", "run `make setup`") from error
-        try:
-            done = prove(artifacts.zkey, wtns)
         except (ValueError, OSError) as error:
             raise ProofError("proof/failed", f"{artifacts.name}: the native core could not prove: {error}") from error
         return Proof.from_snarkjs_json(done["proof"], done["publicSignals"])
+
+
+@cache
+def _native() -> NativeBackend:
+    # One for all of the process, so that they share the keys.
+    return NativeBackend()
 
 
 def available_backends() -> tuple[str, ...]:
@@ -173,7 +198,7 @@ def available_backends() -> tuple[str, ...]:
         import proofbook_native
     except ImportError:
         return ("snarkjs",)
-    return ("snarkjs", "native") if hasattr(proofbook_native, "prove") else ("snarkjs",)
+    return ("snarkjs", "native") if hasattr(proofbook_native, "Prover") else ("snarkjs",)
 
 
 def get_backend(name: str = "auto", workspace: Workspace | None = None) -> ProverBackend:
@@ -194,7 +219,7 @@ def get_backend(name: str = "auto", workspace: Workspace | None = None) -> Prove
         name = available[-1]
     if name not in available:
         raise ProofError("proof/backend", f"no backend {name!r}", f"available: {', '.join(available)}")
-    return NativeBackend() if name == "native" else SnarkjsBackend(workspace)
+    return _native() if name == "native" else SnarkjsBackend(workspace)
 
 
 _REFUSALS: Final = ("Invalid proof", "Proof commitments are not valid", "Public inputs are not valid")
