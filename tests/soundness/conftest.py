@@ -105,7 +105,7 @@ def report() -> Callable[[str, dict[str, Any]], None]:
                 found = json.loads(path.read_bytes())
             except (OSError, ValueError):
                 found = {"templates": [], "controls": []}
-            found[kind] = [*(e for e in found[kind] if e["name"] != entry["name"]), entry]
+            found[kind] = [*(e for e in found.get(kind, []) if e["name"] != entry["name"]), entry]
             path.write_text(json.dumps(found, indent=1) + "\n")
 
     return put

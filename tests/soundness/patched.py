@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -45,33 +46,34 @@ def edited(edits: tuple[Edit, ...]) -> dict[str, str]:
     return texts
 
 
-def compile_patched(name: str, circuit: Circuit, edits: tuple[Edit, ...]) -> Compiled:
+def compile_patched(name: str, circuit: Circuit, edits: tuple[Edit, ...], flags: Sequence[str] = FLAGS) -> Compiled:
     """Compile a copy, or return what was compiled before from the same text."""
     workspace = default_workspace()
     tool = find_compiler(workspace)
     texts = edited(edits)
     lock_file = (workspace.root / "package-lock.json").read_text()
-    content = [texts, main_source(circuit), tool.version, FLAGS, lock_file]
+    content = [texts, main_source(circuit), tool.version, list(flags), lock_file]
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     target = workspace.build / "test" / "patched" / name / key[:16]
     with locked(target.parent / "lock", lambda: None):
         if not target.is_dir():
             with new_directory(target) as staging:
-                _compile(staging, circuit, texts, workspace.includes[1:], tool.command)
+                _compile(staging, circuit, texts, (workspace.includes[1:], (*tool.command, *flags)))
     r1cs, wasm = target / "circuit.r1cs", target / "circuit.wasm"
     return Compiled(name, circuit, key, r1cs, wasm, target / "circuit.sym", read_r1cs(r1cs))
 
 
 def _compile(
-    staging: Path, circuit: Circuit, texts: dict[str, str], includes: tuple[Path, ...], command: tuple[str, ...]
+    staging: Path, circuit: Circuit, texts: dict[str, str], tools: tuple[tuple[Path, ...], tuple[str, ...]]
 ) -> None:
+    includes, command = tools
     for file, text in texts.items():
         path = staging / "src" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (staging / "circuit.circom").write_text(main_source(circuit))
     libraries = [word for folder in (staging / "src", *includes) for word in ("-l", str(folder.resolve()))]
-    words = [*command, str(staging / "circuit.circom"), *FLAGS, *libraries, "-o", str(staging)]
+    words = [*command, str(staging / "circuit.circom"), *libraries, "-o", str(staging)]
     done = run(words, timeout=1800, cwd=staging)
     made = staging / "circuit_js" / "circuit.wasm"
     assert done.code == 0 and made.is_file(), done.output
