@@ -13,9 +13,10 @@ import sys
 from pathlib import Path
 
 from proofbook.bench.batches import PRESET, Built, Chain, count_traders, get_sizes, order_counts
-from proofbook.bench.measure import MIB, Json, get_machine, slope
+from proofbook.bench.measure import MIB, Clock, Json, get_machine, slope
 from proofbook.chain.anvil import Anvil
 from proofbook.prover.artifacts import Artifacts
+from proofbook.prover.keys import development_key
 from proofbook.prover.r1cs import read_r1cs
 from proofbook.prover.workspace import Progress
 from proofbook.sim.stage import build_keys
@@ -31,6 +32,15 @@ def prove_fresh(artifacts: Artifacts, backend: str, wtns: Path) -> Json:
     return found
 
 
+def measure_setup(artifacts: Artifacts, work: Path) -> float:
+    """Make a circuit's development key once more, and return the seconds."""
+    zkey = work / "again.zkey"
+    with Clock() as clock:
+        development_key(artifacts.r1cs, zkey, lambda stage, share: None)
+    zkey.unlink()
+    return clock.wall_s
+
+
 def measure_proofs(artifacts: Artifacts, built: Built) -> Json:
     """Return one row of ``prover.json``."""
     artifacts.zkey.read_bytes()  # a warm page cache for all of them
@@ -40,6 +50,7 @@ def measure_proofs(artifacts: Artifacts, built: Built) -> Json:
         "circuit": artifacts.name,
         "actions": orders,
         "constraints": read_r1cs(artifacts.r1cs).nonlinear,
+        "setup_s": measure_setup(artifacts, built.wtns.parent),
         "witness_s": built.witness_s,
         "native_s": native["first_s"],
         "native_warm_s": native["warm_s"],

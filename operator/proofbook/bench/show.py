@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
 from proofbook.bench.measure import Json
 from proofbook.bench.plot import Panel, draw
+
+
+_WIDE: Final = 5
+"""Columns that fit a terminal."""
 
 
 def format_value(value: Any) -> str:
@@ -21,9 +25,16 @@ def format_value(value: Any) -> str:
 
 
 def make_table(title: str, rows: list[Json]) -> Table:
-    """Return a table with a column for each name in the rows; what is no plain value is left out."""
+    """Return a table of rows; what is no plain value is left out. With many names, each is a line of its own."""
     names = [name for name in rows[0] if not isinstance(rows[0][name], dict | list) and not name.endswith("_hash")]
     table = Table(title=title, title_justify="left")
+    if len(names) > _WIDE:
+        table.add_column(names[0].replace("_", " "))
+        for row in rows:
+            table.add_column(format_value(row[names[0]]), justify="right")
+        for name in names[1:]:
+            table.add_row(name.replace("_", " "), *(format_value(row.get(name)) for row in rows))
+        return table
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
     for row in rows:
