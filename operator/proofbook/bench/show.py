@@ -10,7 +10,6 @@ from rich.table import Table
 from proofbook.bench.measure import Json
 from proofbook.bench.plot import Panel, draw
 
-
 _WIDE: Final = 5
 """Columns that fit a terminal."""
 
