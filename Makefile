@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 FLOW ?=
 BENCH_ARGS ?=
 
-.PHONY: help setup lint format test demo bench lock oracle clean
+.PHONY: help setup lint format test demo bench big-batch lock oracle clean
 
 help: ## Say what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -51,6 +51,9 @@ bench: setup ## Measure everything; FLOW=FILE replays a LOBSTER message file as 
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --require-hashes -r requirements-bench.lock
 	$(BIN)/python -m proofbook.bench $(if $(FLOW),--flow "$(FLOW)") $(BENCH_ARGS)
+
+big-batch: setup ## The largest batch, from its source to a contract on a local chain (minutes, 2 GiB)
+	$(BIN)/python -m proofbook.bench.big_batch
 
 lock: ## Renew the Python lock files (needs the network)
 	bash tools/lock.sh

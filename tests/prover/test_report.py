@@ -1,5 +1,6 @@
 """Counts, slopes and budgets."""
 
+import dataclasses
 import json
 
 import pytest
@@ -35,6 +36,16 @@ def test_report_lists_circuits_and_slopes(compiled):
 
 def test_report_of_some(compiled):
     assert [row["name"] for row in circuit_report(["tiny"], workspace=compiled)["circuits"]] == ["tiny"]
+
+
+def test_large_circuits_are_left_out_unless_named(compiled):
+    circuits = json.loads(compiled.circuits_file.read_bytes())
+    circuits["circuits"]["large"]["budget"] = 300_001
+    registry = compiled.build / "with-large.json"
+    registry.write_text(json.dumps(circuits))
+    marked = dataclasses.replace(compiled, circuits_file=registry)
+    assert "large" not in [row["name"] for row in circuit_report(workspace=marked)["circuits"]]
+    assert [row["name"] for row in circuit_report(["large"], workspace=marked)["circuits"]] == ["large"]
 
 
 def test_a_circuit_over_budget_is_named(compiled):

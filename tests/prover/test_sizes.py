@@ -9,9 +9,13 @@ from proofbook.prover.sizes import batch_circuit, choose_size, deployment_circui
 from proofbook.prover.workspace import default_workspace
 
 
+def fits(needed, size):
+    return all(n <= o for n, o in zip(needed, (size.requests, size.actions, size.accounts, size.fees), strict=True))
+
+
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_the_smallest_size_that_fits_is_chosen(preset):
-    small, large = SIZES[preset]
+    small, *_, large = SIZES[preset]
     assert choose_size(preset, 0, 0, 1, 0) == 0
     rows = [small.requests, small.actions, small.accounts, small.fees]
     assert choose_size(preset, *rows) == 0
@@ -20,7 +24,9 @@ def test_the_smallest_size_that_fits_is_chosen(preset):
         more = [*rows]
         more[kind] += 1
         if more[kind] <= limit:
-            assert choose_size(preset, *more) == 1
+            chosen = choose_size(preset, *more)
+            assert chosen > 0 and fits(more, SIZES[preset][chosen])
+            assert not any(fits(more, size) for size in SIZES[preset][:chosen])
         more[kind] = limit + 1
         with pytest.raises(CircuitError) as caught:
             choose_size(preset, *more)

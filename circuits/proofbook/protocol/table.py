@@ -188,6 +188,6 @@ PRESETS: Final = {p.name: p for p in (MINIMAL, MAINNET)}
 
 SIZES: Final[dict[str, tuple[Size, ...]]] = {
     "minimal": (Size(4, 4, 6, 2), Size(8, 16, 10, 2)),
-    "mainnet": (Size(4, 4, 6, 2), Size(4, 16, 12, 4)),
+    "mainnet": (Size(4, 4, 6, 2), Size(4, 16, 12, 4), Size(8, 32, 24, 4)),
 }
-"""Batch sizes a deployment offers, smallest first; the size id is the position."""
+"""Batch sizes a deployment may offer, smallest first; a deployment offers the first so many of them, by position."""

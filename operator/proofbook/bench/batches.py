@@ -154,15 +154,25 @@ class Chain:
         sent = self.stage.w3.eth.get_transaction(receipt["transactionHash"])
         return {"prove_s": prove_s, "gas": int(receipt["gasUsed"]), "calldata_bytes": len(bytes(sent["input"]))}
 
-    def trade(self, orders: int) -> tuple[Built, Json]:
+    def ask(self, openings: int) -> list[QueuedRequest]:
+        """Queue the opening of so many accounts, and a trader's deposit; returns what waits."""
+        for k in range(openings):
+            person = make_person(f"newcomer {k}", 9)
+            self.stage.fund([person])
+            self.stage.exchange(person).open(*self.stage.trader(person).public)
+        account, _ = self.traders[0]
+        self.stage.deposit(make_person("trader 0", 9), account, _ETH, _ETH.units(1))
+        return self._queue()
+
+    def trade(self, orders: int, served: Sequence[QueuedRequest] = ()) -> tuple[Built, Json]:
         """Settle a batch in which so many orders trade, two a trade; returns it and its figures."""
         size_id = choose_size(self._sizes, orders)
         traders = count_traders(orders)
         made = [self._order(k % traders) for k in range(orders)]
         rows, signed = group_actions([row for row, _ in made], [sign for _, sign in made])
         assert signed is not None
-        built = self.build(size_id, rows, signed, [FeeRow(_USD.id, orders // 2)])
-        figures = self.commit(built)
+        built = self.build(size_id, rows, signed, [FeeRow(_USD.id, orders // 2)], served)
+        figures = self.commit(built, served)
         trades = orders // 2
         return built, {
             "orders": orders,

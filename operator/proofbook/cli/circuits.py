@@ -13,6 +13,7 @@ from proofbook.protocol.table import PRESETS, SIZES
 from proofbook.prover.artifacts import Artifacts, build_all
 from proofbook.prover.keys import ceremony_contribute
 from proofbook.prover.r1cs import read_r1cs
+from proofbook.prover.registry import load_circuits
 from proofbook.prover.report import check_budgets, circuit_report
 from proofbook.prover.setup import install_ceremony, setup_ceremony, start_ceremony, verify_ceremony
 from proofbook.prover.sizes import batch_circuit, exit_circuit
@@ -107,9 +108,12 @@ def _row(artifacts: Artifacts) -> Json:
     }
 
 
-def circuits(as_json: JsonFlag = False) -> None:
+def circuits(
+    large: Annotated[bool, typer.Option("--large", help="The large ones too: compiling takes minutes.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Count every circuit's constraints, and what one more row of each kind costs; compiles what is missing."""
-    report = circuit_report(progress=Steps())
+    report = circuit_report(load_circuits(default_workspace()) if large else None, Steps())
 
     def show(console: Console) -> None:
         columns = ("circuit", "constraints", "budget", "requests", "actions", "accounts")

@@ -12,6 +12,8 @@ import msgspec
 from proofbook.prover.errors import CircuitError
 from proofbook.prover.workspace import Workspace
 
+LARGE: Final = 300_000
+"""Constraints above which a circuit is not compiled unasked."""
 _MAX_BYTES: Final = 1 << 20
 _NAME: Final = r"^[a-z0-9][a-z0-9-]{0,63}$"
 
@@ -50,6 +52,11 @@ class Circuit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     actions: Count = 0
     accounts: Count = 0
     fees: Count = 0
+
+    @property
+    def is_large(self) -> bool:
+        """Whether compiling takes minutes and gigabytes, so that it is only done where it is asked for."""
+        return self.budget > LARGE
 
 
 class _Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -107,7 +107,7 @@ def circuit_report(
     Parameters
     ----------
     names : iterable of str, optional
-        Circuits to list; default all of the registry.  Slopes are measured for each preset that the registry has
+        Circuits to list; default all of the registry but the large ones.  Slopes are measured for each preset that the registry has
         slope circuits of.
 
     Raises
@@ -117,7 +117,7 @@ def circuit_report(
     """
     workspace = workspace or default_workspace()
     registry = load_circuits(workspace)
-    chosen = list(registry) if names is None else list(names)
+    chosen = [name for name in registry if not registry[name].is_large] if names is None else list(names)
     rows = [_row(compile_circuit(name, progress, workspace)) for name in chosen]
     presets = [preset for preset in ("mainnet", "minimal") if slope_name(preset, "base") in registry]
     slopes = {preset: measure_slopes(preset, progress, workspace) for preset in presets}
