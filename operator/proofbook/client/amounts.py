@@ -10,7 +10,7 @@ from proofbook.client.errors import BadNumber, NotMultiple
 from proofbook.client.models import Market, Token
 from proofbook.protocol.table import MAX_AMOUNT
 
-_DECIMAL: Final = re.compile(r"^[0-9]{1,40}(\.[0-9]{1,36})?$", re.ASCII)
+_DECIMAL: Final = re.compile(r"[0-9]{1,40}(\.[0-9]{1,36})?", re.ASCII)
 _SHOWN_DIGITS: Final = 18
 
 
@@ -22,7 +22,7 @@ def parse_decimal(field: str, text: str) -> Fraction:
     BadNumber
         For anything else: signs, exponents, blanks, other digits; and for 0.
     """
-    if not _DECIMAL.match(text):
+    if not _DECIMAL.fullmatch(text):
         raise BadNumber(f"{field}: {text[:50]!r} is no decimal number", "write it like 12 or 0.25")
     value = Fraction(text)
     if not value:

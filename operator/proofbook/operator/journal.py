@@ -99,10 +99,11 @@ class Journal:
         try:
             self.start = self._prepare(identity, start)
             row = self._db.execute("SELECT seq, chain FROM commands ORDER BY seq DESC LIMIT 1").fetchone()
-        except (sqlite3.DatabaseError, JournalError) as error:
+            self.last, self._chain = (int(row[0]), bytes(row[1])) if row else (0, _GENESIS)
+        except (sqlite3.DatabaseError, JournalError, TypeError, ValueError) as error:
+            # A damaged file may hold any type in any column.
             self.close()
             raise error if isinstance(error, JournalError) else JournalCorrupt(f"{path.name}: {error}") from error
-        self.last, self._chain = (int(row[0]), bytes(row[1])) if row else (0, _GENESIS)
 
     def _prepare(self, identity: str, start: str) -> str:
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -170,9 +171,12 @@ class Journal:
             raise JournalError(f"nothing was written: {error}") from error
 
     def get_checkpoints(self) -> dict[int, str]:
-        """Return the digests noted, by sequence number."""
+        """Return the digests noted, by sequence number; `JournalCorrupt` if they can't be read."""
         with self._mutex:
-            return {int(seq): str(state) for seq, state in self._db.execute("SELECT seq, state FROM checkpoints")}
+            try:
+                return {int(seq): str(state) for seq, state in self._db.execute("SELECT seq, state FROM checkpoints")}
+            except (sqlite3.DatabaseError, TypeError, ValueError) as error:
+                raise JournalCorrupt(f"checkpoints: {error}") from error
 
     def replay(self) -> Iterator[tuple[int, Command]]:
         """Go through all commands with their sequence numbers, checking each row.
@@ -192,7 +196,7 @@ class Journal:
                 yield seq, decode_command(body)
         except JournalError:
             raise
-        except (sqlite3.DatabaseError, OperatorError, TypeError) as error:
+        except (sqlite3.DatabaseError, OperatorError, TypeError, ValueError) as error:
             raise JournalCorrupt(f"command {expected}: {error}") from error
 
 

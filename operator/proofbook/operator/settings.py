@@ -157,8 +157,9 @@ def parse_settings(text: str) -> Settings:
         raise SettingsError(f"settings longer than {MAX_CONFIG_BYTES} characters")
     try:
         settings = msgspec.convert(tomllib.loads(text), Settings)
-    except (msgspec.MsgspecError, tomllib.TOMLDecodeError, MarketError) as error:
-        raise SettingsError(f"{CONFIG}: {error}", "see docs/operating.md for every setting") from error
+    except (msgspec.MsgspecError, ValueError, RecursionError, MarketError) as error:
+        # tomllib's own errors are ValueErrors, and so is a number of too many digits.
+        raise SettingsError(f"{CONFIG}: {str(error)[:500]}", "see docs/operating.md for every setting") from error
     settings.get_markets()
     for names in ([t.id for t in settings.tokens], [t.symbol for t in settings.tokens]):
         if len(set(names)) < len(names):
