@@ -7,8 +7,9 @@ from typing import Any
 
 from proofbook.protocol.field import R, inverse
 from proofbook.protocol.sponge import commitment, horner
-from proofbook.protocol.state import EMPTY_ACCOUNT
+from proofbook.protocol.state import EMPTY_ACCOUNT, empty_leaf
 from proofbook.protocol.table import Side
+from proofbook.protocol.tree import SparseTree
 
 
 def register(c: Any, forging: Any, mutations: Any) -> None:
@@ -48,7 +49,15 @@ def register(c: Any, forging: Any, mutations: Any) -> None:
         lie = scene.page([scene.world.deposit(1, 1, 5)])
         lie.positions(0, "Old", {1: 1_000_000, 2: 1000})
         lie.positions(0, "New", {1: 1_000_005, 2: 1000})
-        return settled(lie)
+        row, preset = forging.column(lie.inputs, "account", 0), scene.state.preset
+        tree = SparseTree(8, preset.account_depth, empty_leaf(preset))
+        tree.update_many({i: account.leaf(preset) for i, account in scene.state.accounts.items()})
+        # The circuit adds new - old to the child that is there.
+        tree.set(1, (tree.get(1) + forging.leaf(row, "new") - forging.leaf(row, "old")) % R)
+        for i in range(1, len(lie.inputs["accountIndex"])):
+            lie.set("accountPath", i, tree.path(0))
+        lie.inputs["newRoot"] = tree.root
+        return Attack(lie)
 
     @control("M1 the page starts from the contract's root", without("batch.circom", "account[0].oldRoot === oldRoot;"))
     def other_start(scene: Any) -> Any:
