@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 FLOW ?=
 BENCH_ARGS ?=
 
-.PHONY: help setup lint format test demo bench big-batch lock oracle clean
+.PHONY: help setup lint format test test-long demo bench big-batch lock oracle clean
 
 help: ## Say what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -43,6 +43,9 @@ format: setup ## Format the Python code and mend what ruff can mend
 
 test: setup ## All tests
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+test-long: setup ## All tests at full length: many more lies, random pages and fuzzing (hours)
+	PROOFBOOK_LONG=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup --timeout 36000 $(PYTEST_ARGS)
 
 demo: setup ## The whole exchange on a local chain, from the first deposit to the last escape
 	$(BIN)/proofbook demo
