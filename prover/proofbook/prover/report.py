@@ -107,8 +107,8 @@ def circuit_report(
     Parameters
     ----------
     names : iterable of str, optional
-        Circuits to list; default all of the registry but the large ones.  Slopes are measured for each preset that the registry has
-        slope circuits of.
+        Circuits to list; default all of the registry but the large ones. Slopes are measured for each preset that
+        the registry has slope circuits of.
 
     Raises
     ------
