@@ -7,7 +7,7 @@ refuses it. Rules that no circuit check answers are not here: M16, M18 to M23 an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from proofbook.protocol.state import State
@@ -56,7 +56,11 @@ class Control:
     rows : Rows
         Of the smallest circuit that holds the lie.
     line : str
-        The line of the real circuit that refuses the lie, "" where the lie is not one to it (its own message differs).
+        The line of the real circuit that refuses the lie; the line taken out, unless the lie fails earlier there.
+    short : bool
+        It runs in CI, too.
+    template : str
+        `Batch` or `Exit`.
     """
 
     name: str
@@ -66,7 +70,6 @@ class Control:
     line: str = ""
     short: bool = False
     template: str = "Batch"
-    told: list[str] = field(default_factory=list)
 
 
 CONTROLS: Final[list[Control]] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,19 @@ from proofbook.prover.compile import Compiled, compile_circuit
 HERE = Path(__file__).resolve().parent
 
 
+def load(path: Path) -> Any:
+    """Import a helper by its path, before there are fixtures."""
+    name = f"soundness_controls_{path.stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
 def load_controls() -> Any:
     """Return the table of controls, filled."""
-    import sys
-
-    conftest = sys.modules.get("soundness_tests_loader")
-    if conftest is None:
-        import importlib.util
-
-        spec = importlib.util.spec_from_file_location("soundness_tests_loader", HERE / "conftest.py")
-        assert spec is not None and spec.loader is not None
-        conftest = sys.modules["soundness_tests_loader"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(conftest)
-    load = conftest.load
     controls = load(HERE / "controls.py")
     if not controls.CONTROLS:
         forging, mutations = load(HERE.parent / "circuits" / "forging.py"), load(HERE / "mutations.py")
