@@ -140,14 +140,14 @@ class Demo:
         self._wait_for_requests()
 
     def _wait_for_requests(self) -> None:
-        """Wait until the operator has seen all of L1's queue; proving it may take longer than trading on it."""
+        """Wait until all of L1's queue has taken effect at the operator; proving it may take longer than trading on it."""
         _, queued = self.stage.exchange().queue()
         until = time.monotonic() + REQUESTS_S
-        while int(self.api.health()["next_request"]) < queued:
+        while int(self.api.health()["next_unconfirmed"]) < queued:
             if time.monotonic() > until:
-                raise DemoFailed(f"the operator did not see all {queued} requests within {REQUESTS_S:.0f} s")
+                raise DemoFailed(f"the operator did not take all {queued} requests within {REQUESTS_S:.0f} s")
             time.sleep(0.1)
-        self.story.say(f"the operator has seen all {queued} requests, and proves them while trading begins")
+        self.story.say(f"the operator has taken all {queued} requests, and proves them while trading begins")
 
     # --- 4 to 6: trade, withdraw, be forced
 
