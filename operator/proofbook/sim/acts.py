@@ -140,7 +140,7 @@ class Demo:
         self._wait_for_requests()
 
     def _wait_for_requests(self) -> None:
-        """Wait until all of L1's queue has taken effect at the operator; proving it may take longer than trading on it."""
+        """Wait until all of L1's queue has taken effect; proving it may take longer than trading on it."""
         _, queued = self.stage.exchange().queue()
         until = time.monotonic() + REQUESTS_S
         while int(self.api.health()["next_unconfirmed"]) < queued:
