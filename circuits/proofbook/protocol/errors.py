@@ -30,6 +30,30 @@ class ProofbookError(Exception):
         return type(self), tuple(self.data().values()) or self.args
 
 
+class HintedError(ProofbookError):
+    """What happened, told to people, with a hint how to mend it.
+
+    Attributes
+    ----------
+    message : str
+        What happened.
+    hint : str
+        How to mend it; may be empty.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def data(self) -> dict[str, Any]:
+        """Return message and hint by name."""
+        return {"message": self.message, "hint": self.hint}
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
 @dataclass(eq=False)
 class InvalidValue(ProofbookError):
     """A value that is out of range or of the wrong kind, wherever it came from."""

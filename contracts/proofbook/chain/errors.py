@@ -4,33 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from proofbook.protocol.errors import ProofbookError
+from proofbook.protocol.errors import HintedError
 
 
-class ChainError(ProofbookError):
-    """Base of this package's errors.
-
-    Attributes
-    ----------
-    code : str
-        Stable identifier.
-    hint : str
-        How to mend it; may be empty.
-    """
+class ChainError(HintedError):
+    """Base of this package's errors."""
 
     code: ClassVar[str] = "chain_error"
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
-        self.message = message
-        self.hint = hint
-
-    def data(self) -> dict[str, Any]:
-        """Return message and hint by name."""
-        return {"message": self.message, "hint": self.hint}
-
-    def __str__(self) -> str:
-        return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
 class CompileError(ChainError):

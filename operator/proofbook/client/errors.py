@@ -4,33 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from proofbook.protocol.errors import ProofbookError
+from proofbook.protocol.errors import HintedError
 
 
-class ClientError(ProofbookError):
-    """Base of the client's errors.
-
-    Attributes
-    ----------
-    message : str
-        What happened.
-    hint : str
-        How to mend it; may be empty.
-    """
+class ClientError(HintedError):
+    """Base of the client's errors."""
 
     code: ClassVar[str] = "client"
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
-        self.message = message
-        self.hint = hint
-
-    def data(self) -> dict[str, Any]:
-        """Return message and hint by name."""
-        return {"message": self.message, "hint": self.hint}
-
-    def __str__(self) -> str:
-        return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
 class KeyNotDeterministic(ClientError):

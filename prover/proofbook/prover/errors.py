@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from proofbook.protocol.errors import ProofbookError
+from typing import Any
+
+from proofbook.protocol.errors import HintedError
 
 
-class ProverError(ProofbookError):
+class ProverError(HintedError):
     """Base of everything that the prover raises on purpose.
 
     Parameters
@@ -22,13 +24,12 @@ class ProverError(ProofbookError):
     code: str  # type: ignore[misc]
 
     def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(code, message, hint)
+        super().__init__(message, hint)
         self.code = code
-        self.message = message
-        self.hint = hint
 
-    def __str__(self) -> str:
-        return f"{self.message} ({self.hint})" if self.hint else self.message
+    def data(self) -> dict[str, Any]:
+        """Return code, message and hint by name."""
+        return {"code": self.code, **super().data()}
 
 
 class ToolError(ProverError):
