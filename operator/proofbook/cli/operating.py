@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from fractions import Fraction
@@ -10,12 +11,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from web3 import Web3
 
 from proofbook.chain.client import Exchange
 from proofbook.cli.circuits import DEVELOPMENT_WARNING, PresetOption, SizesOption
 from proofbook.cli.deployment import (
     LOCAL_CHAINS,
     Added,
+    Keys,
     Times,
     add_token,
     check_new,
@@ -43,49 +46,55 @@ from proofbook.cli.session import (
 from proofbook.cli.tokens import token_of, tokens_of
 from proofbook.client.amounts import format_decimal, parse_decimal
 from proofbook.client.models import find_token
+from proofbook.operator.settings import DEPLOYMENT, Settings
 
 operator = typer.Typer(no_args_is_help=True, help="The operator's service.")
 token = typer.Typer(no_args_is_help=True, help="The exchange's tokens.")
 
 DirectoryOption = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The operator's directory, made new.")]
+CommitterOption = Annotated[
+    Path | None,
+    typer.Option("--operator-key-file", metavar="FILE", help="L1 key that commits batches. Default: the deployer's."),
+]
+TokensOption = Annotated[
+    list[str] | None,
+    typer.Option("--token", metavar="ADDRESS[:QUANTUM]", help="An ERC-20 to trade; repeatable. QUANTUM is for ever."),
+]
+TestTokensOption = Annotated[
+    list[str] | None,
+    typer.Option("--test-token", metavar="SYMBOL", help="Deploy an ERC-20 that anybody can mint; repeatable."),
+]
+WindowOption = Annotated[
+    int, typer.Option("--request-window", min=1, help="Seconds the operator has to serve a request.")
+]
+LagOption = Annotated[
+    int, typer.Option("--max-lag", min=1, help="Seconds a batch's time may lie back when it is committed.")
+]
+BaseFeeOption = Annotated[int, typer.Option("--base-fee", min=0, help="Fee of an L1 request, in gwei.")]
+ConfirmationsOption = Annotated[
+    int, typer.Option("--confirmations", min=0, max=10_000, help="Blocks before a request is used; 0 only locally.")
+]
+PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="Where the operator's API will listen.")]
+AllowOption = Annotated[
+    bool, typer.Option("--allow-development-keys", help="Deploy development keys on a chain that is not local.")
+]
 
 
 def deploy(
     directory: DirectoryOption = Path("operator"),
     rpc: RpcOption = DEFAULT_RPC,
     key_file: KeyOption = None,
-    operator_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--operator-key-file", metavar="FILE", help="L1 key that commits batches. Default: the deployer's."
-        ),
-    ] = None,
+    operator_key_file: CommitterOption = None,
     preset: PresetOption = "minimal",
     sizes: SizesOption = None,
-    tokens: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--token", metavar="ADDRESS[:QUANTUM]", help="An ERC-20 to trade; repeatable. QUANTUM is for ever."
-        ),
-    ] = None,
-    test_tokens: Annotated[
-        list[str] | None,
-        typer.Option("--test-token", metavar="SYMBOL", help="Deploy an ERC-20 that anybody can mint; repeatable."),
-    ] = None,
-    request_window: Annotated[
-        int, typer.Option("--request-window", min=1, help="Seconds the operator has to serve a request.")
-    ] = 3 * 24 * 3600,
-    max_lag: Annotated[
-        int, typer.Option("--max-lag", min=1, help="Seconds a batch's time may lie back when it is committed.")
-    ] = 24 * 3600,
-    base_fee: Annotated[int, typer.Option("--base-fee", min=0, help="Fee of an L1 request, in gwei.")] = 100_000,
-    confirmations: Annotated[
-        int, typer.Option("--confirmations", min=0, max=10_000, help="Blocks before a request is used; 0 only locally.")
-    ] = 12,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where the operator's API will listen.")] = 8080,
-    allow_development_keys: Annotated[
-        bool, typer.Option("--allow-development-keys", help="Deploy development keys on a chain that is not local.")
-    ] = False,
+    tokens: TokensOption = None,
+    test_tokens: TestTokensOption = None,
+    request_window: WindowOption = 3 * 24 * 3600,
+    max_lag: LagOption = 24 * 3600,
+    base_fee: BaseFeeOption = 100_000,
+    confirmations: ConfirmationsOption = 12,
+    port: PortOption = 8080,
+    allow_development_keys: AllowOption = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Deploy an exchange and make its operator's directory, with an example market for each token."""
@@ -97,11 +106,7 @@ def deploy(
     committer = need_key(operator_key_file) if operator_key_file else deployer
     w3 = connect(rpc)
     keys = load_keys(preset, sizes, say)
-    chain_id = int(w3.eth.chain_id)
-    if keys.development and chain_id not in LOCAL_CHAINS and not allow_development_keys:
-        raise CliError(
-            "development_keys", DEVELOPMENT_WARNING, "hold a ceremony, or give --allow-development-keys on a test net"
-        )
+    _check_keys(keys, w3, allow_development_keys)
     say("deploying the contract")
     made = deploy_exchange(w3, deployer, committer.address, keys, Times(request_window, max_lag, base_fee))
     exchange = Exchange(w3, made.address, deployer)
@@ -110,17 +115,25 @@ def deploy(
         named.append((make_test_token(w3, deployer, symbol), None))
     added = [add_token(exchange, address, quantum) for address, quantum in named]
     settings = make_settings(rpc, made, preset, added, port, confirmations)
-    path = write_directory(directory, made, chain_id, settings, added, bytes(committer.key))
+    path = write_directory(directory, made, int(w3.eth.chain_id), settings, added, bytes(committer.key))
+    _emit_deployment(json.loads(path.read_bytes()), directory, settings, keys, as_json)
+
+
+def _check_keys(keys: Keys, w3: Web3, allow: bool) -> None:
+    """Refuse development keys on a chain whose money may be worth something, unless they were asked for."""
+    if keys.development and int(w3.eth.chain_id) not in LOCAL_CHAINS and not allow:
+        raise CliError(
+            "development_keys", DEVELOPMENT_WARNING, "hold a ceremony, or give --allow-development-keys on a test net"
+        )
+
+
+def _emit_deployment(document: Json, directory: Path, settings: Settings, keys: Keys, as_json: bool) -> None:
     answer: Json = {
-        "contract": made.address,
-        "tokens": {row.symbol: row.address for row in added},
+        **document,
+        "tokens": {name: address for name, address in document["tokens"].items() if name != "ETH"},
         "markets": [market.symbol for market in settings.markets],
-        "chain_id": chain_id,
-        "block": made.block,
-        "gas": made.gas,
-        "tx": made.tx,
         "directory": str(directory),
-        "deployment": str(path),
+        "deployment": str(directory / DEPLOYMENT),
         "development_keys": keys.development,
     }
 
