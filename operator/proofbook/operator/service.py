@@ -133,7 +133,9 @@ class Operator:
     def _connect(self) -> tuple[Exchange, ExchangeConfig]:
         """Return the contract with the operator's key, checked against the settings."""
         account = Account.from_key(load_operator_key(self.directory))
-        w3 = Web3(HTTPProvider(self.settings.rpc_url, request_kwargs={"timeout": RPC_TIMEOUT_S}))
+        # One attempt: `retry` makes more, and says so; web3's own would be silent and multiply with these.
+        patience = {"timeout": RPC_TIMEOUT_S}
+        w3 = Web3(HTTPProvider(self.settings.rpc_url, patience, exception_retry_configuration=None))
         exchange = Exchange(w3, self.settings.contract, account)
         config, preset = exchange.config(), self.settings.get_preset()
         if (config.account_depth, config.order_depth) != (preset.account_depth, preset.order_depth):
