@@ -232,14 +232,26 @@ def test_deploying_twice_into_one_directory_is_refused(ask):
 def test_an_operator_goes_on_where_it_was_stopped(path, ask):
     assert path.start_operator() == {"url": path.api, "directory": "exchange"}
     assert ask("operator status --wait 30")["status"] == "ok"
-    settled = ask("batch settle")["batches"]  # bob's two forced exits
-    assert sum(batch["requests"] for batch in settled) == 2
+    settled = ask("batch settle")["batches"]  # alice's new key, bob's two forced exits
+    assert sum(batch["requests"] for batch in settled) == 3
     assert all(batch["state"] == "confirmed" and batch["prove_s"] > 0 for batch in settled)
     assert ask("batch list --limit 1")["batches"] == [ask(f"batch show {settled[-1]['number']}")]
     paid = ask("claim --wallet bob")["paid"]
     assert [(row["token"], row["amount"]) for row in paid] == [("ETH", "0.01998"), ("USD", "960")]
     assert ask("claim --wallet bob", 1)["code"] == "nothing_to_claim"
     assert ask("batch show 99", 1)["code"] == "not_found"
+
+
+def test_a_trading_key_is_replaced_and_found_again(path, ask):
+    wallet = path.folder / "alice" / "wallet.json"
+    assert [text.split() for text in path.outputs("proofbook account find-key")[0].splitlines()][-1] == ["number", "1"]
+    noted = wallet.read_text()
+    assert json.loads(noted)["key_numbers"] == {"1": 1}
+    wallet.write_text(json.dumps({**json.loads(noted), "key_numbers": {}}))
+    assert ask("order buy USD/ETH 10 0.0004 --wallet alice", 1)["code"] == "bad_signature", "the old key's"
+    assert ask("account find-key --wallet alice --key-file bob.key", 1)["code"] == "unknown_key"
+    assert ask("account find-key --wallet alice") == {"account": 1, "number": 1}
+    assert json.loads(wallet.read_text()) == json.loads(noted)
 
 
 def test_orders_in_whole_tokens(ask):

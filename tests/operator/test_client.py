@@ -90,10 +90,15 @@ def test_the_l1_key_alone_recovers_the_trading_key(trader):
 def test_the_trading_key_is_bound_to_key_chain_and_contract(trader):
     others = [
         Trader.from_l1(Account.from_key(f"0x{0xB0C:064x}"), 31337, CONTRACT),
+        Trader.from_l1(L1, 31337, CONTRACT, 1),
+        Trader.from_l1(L1, 31337, CONTRACT, 2**32 - 1),
         Trader.from_l1(L1, 1, CONTRACT),
         Trader.from_l1(L1, 31337, "0x" + "ac" * 20),
     ]
-    assert len({t.private for t in (*others, trader)}) == 4
+    assert len({t.private for t in (*others, trader)}) == 6
+    for number in (-1, 2**32):
+        with pytest.raises(InvalidValue):
+            Trader.from_l1(L1, 31337, CONTRACT, number)
 
 
 def test_one_signature_has_one_key_however_a_wallet_writes_it(trader):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -33,6 +33,7 @@ from proofbook.client.errors import ApiError, ApiUnreachable
 from proofbook.client.models import Token, find_token
 from proofbook.protocol.table import ETH_QUANTUM, ETH_TOKEN, RequestKind
 
+KEYS_TRIED: Final = 100
 account = typer.Typer(no_args_is_help=True, help="Your accounts on the exchange.")
 
 WaitOption = Annotated[
@@ -85,7 +86,7 @@ def new(
     session = Session(wallet, rpc, contract, api, key_file)
     _check_wallet(session)
     files = session.ensure_exit_artifacts(artifacts, wait)
-    public = session.trader.public
+    public = session.get_trader(0).public
     index, receipt = session.signed_exchange.open(public.x, public.y)
     _remember(session, index)
     known = wait_for(f"account {index} to be confirmed", wait, lambda: bool(session.api.account(index)))
@@ -144,6 +145,87 @@ def list_accounts(
         table(console, f"Accounts of {whose}", ("account", "open orders", ""), rows)
 
     emit({"owner": whose, "accounts": found}, as_json, show)
+
+
+@account.command("change-key")
+def change_key(
+    wallet: WalletOption = DEFAULT_WALLET,
+    rpc: RpcOption = "",
+    contract: ContractOption = "",
+    api: ApiOption = "",
+    key_file: KeyOption = None,
+    account: AccountOption = None,
+    wait: WaitOption = 120,
+    as_json: JsonFlag = False,
+) -> None:
+    """Give an account a new trading key, the next one of your L1 key; its open orders are cancelled.
+
+    Do this when the old one may be known to others. What was traded stays; until the change is confirmed the account
+    can't trade.
+    """
+    session = Session(wallet, rpc, contract, api, key_file, account)
+    index = session.account
+    number = session.wallet.key_numbers.get(index, 0) + 1
+    public = session.get_trader(number).public
+    receipt = session.signed_exchange.change_key(index, public.x, public.y)
+    _note_key(session, number)
+    known = wait_for(
+        "the new key to be confirmed",
+        wait,
+        lambda: _get_key(session) == (public.x, public.y) and not _is_paused(session),
+    )
+    answer: Json = {
+        "account": index,
+        "number": number,
+        "trading_key": [str(public.x), str(public.y)],
+        "tx": Web3.to_hex(receipt["transactionHash"]),
+        "confirmed": known,
+    }
+    emit(answer, as_json, lambda console: lines(console, answer))
+
+
+@account.command("find-key")
+def find_key(
+    wallet: WalletOption = DEFAULT_WALLET,
+    contract: ContractOption = "",
+    api: ApiOption = "",
+    key_file: KeyOption = None,
+    account: AccountOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find which of your L1 key's trading keys an account has, and note it in the wallet: for a lost wallet."""
+    session = Session(wallet, "", contract, api, key_file, account)
+    number = _find_number(session)
+    _note_key(session, number)
+    answer: Json = {"account": session.account, "number": number}
+    emit(answer, as_json, lambda console: lines(console, answer))
+
+
+def _find_number(session: Session) -> int:
+    wanted = _get_key(session)
+    for number in range(KEYS_TRIED):
+        public = session.get_trader(number).public
+        if (public.x, public.y) == wanted:
+            return number
+    raise CliError(
+        "unknown_key",
+        f"account {session.account} has none of this L1 key's first {KEYS_TRIED} trading keys",
+        "is it this L1 key's account? then `proofbook account change-key` gives it one",
+    )
+
+
+def _get_key(session: Session) -> tuple[int, int]:
+    found = session.api.account(session.account)
+    return int(found["pub_x"]), int(found["pub_y"])
+
+
+def _is_paused(session: Session) -> bool:
+    return bool(session.api.account(session.account)["paused"])
+
+
+def _note_key(session: Session, number: int) -> None:
+    session.wallet.key_numbers[session.account] = number
+    save_wallet(session.directory, session.wallet)
 
 
 # --- money in

@@ -83,6 +83,8 @@ class WalletFile(msgspec.Struct, forbid_unknown_fields=True):
         Where the L1 key is; empty if it came from the environment.
     accounts : list of int
         Account indices.
+    key_numbers : dict
+        Which trading key an account has, by index; 0, its first, where it says nothing.
     """
 
     rpc: str = ""
@@ -92,6 +94,7 @@ class WalletFile(msgspec.Struct, forbid_unknown_fields=True):
     first_block: int = 0
     key_file: str = ""
     accounts: list[int] = []
+    key_numbers: dict[int, int] = {}
 
 
 def load_wallet(directory: Path) -> WalletFile:
@@ -234,8 +237,12 @@ class Session:
 
     @cached_property
     def trader(self) -> Trader:
-        """The trading key of this exchange, derived from the L1 key."""
-        return Trader.from_l1(self.key, self.chain_id, self.contract)
+        """The account's trading key, derived from the L1 key."""
+        return self.get_trader(self.wallet.key_numbers.get(self.account, 0))
+
+    def get_trader(self, number: int) -> Trader:
+        """Return one of the L1 key's trading keys on this exchange."""
+        return Trader.from_l1(self.key, self.chain_id, self.contract, number)
 
     @cached_property
     def chain_id(self) -> int:
