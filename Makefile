@@ -16,7 +16,8 @@ export PYTHONDONTWRITEBYTECODE := 1
 NATIVE := prover/native
 PYTEST_WORKERS ?= 2
 PYTEST_ARGS ?=
-FLOW ?=
+# Real order flow that lies beside the checkout is replayed when it is there.
+FLOW ?= $(firstword $(wildcard ../shared/data/*messages.csv.gz))
 BENCH_ARGS ?=
 
 .PHONY: help setup lint format test test-long demo bench big-batch lock oracle clean
