@@ -16,6 +16,7 @@ from proofbook.chain.errors import (
     ChainError,
     CompileError,
     ContractRevert,
+    NodeBehind,
     NotProofbook,
     ReorgDetected,
     TransactionFailed,
@@ -220,6 +221,48 @@ def test_a_reorganisation_is_noticed_and_read_again(world):
             reader.advance()
         assert noticed.value.fork_block == head
         assert reader.advance() == (head + 1, head + 2)
+
+
+def test_a_node_that_is_behind_is_no_reorganisation(world):
+    head = world.w3.eth.block_number
+    snapshot = world.anvil.snapshot()
+    world.anvil.mine(3)
+    blocks = ConfirmedBlocks(world.w3, head, confirmations=0)
+    assert blocks.advance() == (head, head + 3)
+    world.anvil.revert(snapshot)
+    for _ in range(2):
+        with pytest.raises(NodeBehind, match=f"block {head + 3}"):
+            blocks.advance()
+    world.anvil.rpc("evm_increaseTime", 7)
+    world.anvil.mine(4)
+    with pytest.raises(ReorgDetected):
+        blocks.advance()
+
+
+def test_a_reorganisation_is_not_forgotten_by_a_failure_while_it_is_looked_into(world, monkeypatch):
+    blocks = ConfirmedBlocks(world.w3, world.w3.eth.block_number, confirmations=0)
+    fork = blocks.advance()[1]
+    snapshot = world.anvil.snapshot()
+    for _ in range(2):
+        world.anvil.mine()
+        blocks.advance()
+    world.anvil.revert(snapshot)
+    world.anvil.rpc("evm_increaseTime", 7)
+    world.anvil.mine(3)
+    real, asked = world.w3.eth.get_block, []
+
+    def get_block(number):
+        asked.append(number)
+        if len(asked) == 2:
+            raise ConnectionError("gone in between")
+        return real(number)
+
+    monkeypatch.setattr(world.w3.eth, "get_block", get_block)
+    with pytest.raises(ConnectionError):
+        blocks.advance()
+    with pytest.raises(ReorgDetected) as noticed:
+        blocks.advance()
+    assert noticed.value.fork_block == fork
 
 
 # --- anvil

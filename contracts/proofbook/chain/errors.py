@@ -55,6 +55,25 @@ class BatchDataError(ChainError):
     code: ClassVar[str] = "batch_data"
 
 
+class NodeBehind(ChainError):
+    """The node lacks a block that another, or the same one, had before.
+
+    Attributes
+    ----------
+    block : int
+        Its number.
+    """
+
+    code: ClassVar[str] = "node_behind"
+
+    def __init__(self, block: int) -> None:
+        super().__init__(f"the node does not have block {block}, which was there before", "is it in sync?")
+        self.block = block
+
+    def __reduce__(self) -> tuple[type[NodeBehind], tuple[Any, ...]]:
+        return type(self), (self.block,)
+
+
 class ReorgDetected(ChainError):
     """The chain dropped a block that was already used.
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from requests.exceptions import RequestException
 from web3 import Web3
-from web3.exceptions import TransactionNotFound, Web3Exception
+from web3.exceptions import BlockNotFound, TransactionNotFound, Web3Exception
 
 from proofbook.chain.client import Exchange, QueuedRequest
-from proofbook.chain.errors import BatchDataError, ChainError, ReorgDetected
+from proofbook.chain.errors import BatchDataError, ChainError, NodeBehind, ReorgDetected
 from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.messages import challenge, domain_of
 from proofbook.protocol.sponge import horner
@@ -257,6 +257,8 @@ class ConfirmedBlocks:
         ReorgDetected
             If a block that was used is not on the chain any more. The reader has then gone back: what it hands out
             next starts after ``fork_block``.
+        NodeBehind
+            If the node does not have a block that was used: nothing says yet that the chain dropped it.
         """
         self._check()
         last = self.w3.eth.block_number - self.confirmations
@@ -268,13 +270,14 @@ class ConfirmedBlocks:
         return span
 
     def _check(self) -> None:
-        dropped = False
-        while self._known and _hash_of(self.w3, self._known[-1][0]) != self._known[-1][1]:
-            self._known.pop()
-            dropped = True
-        if dropped:
-            # Deeper than what is remembered: from the very start again.
-            fork = self._known[-1][0] if self._known else self._start - 1
+        known = list(self._known)
+        while known and _hash_of(self.w3, known[-1][0]) != known[-1][1]:
+            known.pop()
+        if len(known) < len(self._known):
+            # Only now, or a node that fails in between would have it forgotten. Deeper than what is remembered: from
+            # the very start again.
+            fork = known[-1][0] if known else self._start - 1
+            self._known = deque(known, maxlen=self._known.maxlen)
             self.next_block = fork + 1
             raise ReorgDetected(fork)
 
@@ -282,8 +285,8 @@ class ConfirmedBlocks:
 def _hash_of(w3: Web3, number: int) -> str:
     try:
         return Web3.to_hex(w3.eth.get_block(number)["hash"])
-    except Web3Exception:
-        return ""  # a block that is not there has no hash, and equals none
+    except BlockNotFound as error:
+        raise NodeBehind(number) from error
 
 
 def _place(e: Any) -> Place:

@@ -14,14 +14,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, Final
 
 from web3 import Web3
-from web3.exceptions import BlockNotFound
 
 from proofbook.chain.client import Exchange
 from proofbook.chain.errors import ReorgDetected
 from proofbook.chain.events import ConfirmedBlocks, RequestEvent, requests_since
 from proofbook.operator import commands as c
 from proofbook.operator import events as ev
-from proofbook.operator.batcher import request_of
+from proofbook.operator.batches import request_of
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.engine import Engine
 from proofbook.operator.l1 import RpcUnavailable, retry
@@ -204,10 +203,8 @@ class Watcher:
         )
 
     def _hash_of(self, block: int) -> str:
-        try:
-            return Web3.to_hex(self._exchange.w3.eth.get_block(block)["hash"])
-        except BlockNotFound:
-            return ""
+        """Return a block's hash. That the node lacks it proves nothing, and is an error like no answer."""
+        return Web3.to_hex(self._exchange.w3.eth.get_block(block)["hash"])
 
     @staticmethod
     def _must(events: Sequence[ev.Event]) -> None:
