@@ -30,7 +30,7 @@ def test_a_buy_reserves_its_limit_and_the_higher_fee():
     ledger.settle(order, MARKET, 300, 10)
     assert ledger.get(7, 2) == Balance(1335 - 300 - 999 - 2, 999 + 2)
     assert ledger.get(7, 1) == Balance(10, 0)
-    ledger.release(order, MARKET)
+    ledger.release(order)
     assert ledger.get(7, 2) == Balance(1035, 0)
 
 
@@ -43,7 +43,7 @@ def test_a_sell_reserves_its_base():
     ledger.reserve(order, MARKET)
     assert ledger.get(7, 1) == Balance(0, 40)
     assert _refusal(ledger.debit, 7, 1, 1) == Code.INSUFFICIENT_BALANCE
-    ledger.release(order, MARKET)
+    ledger.release(order)
     ledger.debit(7, 1, 40)
     assert ledger.dump() == []
 
@@ -66,7 +66,7 @@ def test_a_reserve_covers_any_splitting(bps, price, parts):
         order.remaining -= lots
         ledger.settle(order, market, quote, lots * 10)
         spent += quote
-    ledger.release(order, market)
+    ledger.release(order)
     assert ledger.get(7, 2) == Balance(cost - spent, 0)
 
 
@@ -96,7 +96,7 @@ def test_places_count_holdings_orders_and_deposits():
     ledger.reserve(order, MARKET)
     assert not ledger.has_place(7, 51)
     assert ledger.has_place(7, 101)
-    ledger.release(order, MARKET)
+    ledger.release(order)
     assert ledger.has_place(7, 51)
     assert not ledger.is_bounced(7, 51)
     ledger.credit(7, 51, 1)

@@ -7,22 +7,26 @@ and the tests run both side by side.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from itertools import islice
+from typing import Final, NamedTuple, Protocol
 
-from sortedcontainers import SortedDict
+import msgspec
 
-from proofbook.operator.codes import must
+from proofbook.operator.codes import InvariantError
 from proofbook.protocol.table import Side
 
 OrderKey = tuple[int, int]
 """(account, id): an order's name."""
 
+# Asking an enum for a member takes longer than all else that a comparison does.
+BUY: Final = Side.BUY
+SELL: Final = Side.SELL
 
-@dataclass(slots=True, eq=False)
-class Order:
+
+class Order(msgspec.Struct, eq=False, gc=False):
     """An admitted order, as the engine keeps it.
 
     Attributes
@@ -37,12 +41,12 @@ class Order:
         Size, and what of it is unfilled.
     flags : int
         The signed flags.
-    reserved : int
-        Quanta set aside for the rest: of quote, fee included, for a buy; of base for a sell.
     symbol : str
         The market.
-    key : (int, int)
-        The name, made once.
+    reserved : int
+        Quanta set aside for the rest: of quote, fee included, for a buy; of base for a sell.
+    incoming, outgoing : int
+        The tokens it brings in and spends, known when something is set aside.
     """
 
     account: int
@@ -54,12 +58,17 @@ class Order:
     symbol: str = ""
     remaining: int = -1
     reserved: int = 0
-    key: OrderKey = field(init=False)
+    incoming: int = 0
+    outgoing: int = 0
 
     def __post_init__(self) -> None:
         if self.remaining < 0:
             self.remaining = self.lots
-        self.key = (self.account, self.id)
+
+    @property
+    def key(self) -> OrderKey:
+        """The name."""
+        return self.account, self.id
 
 
 class Depth(NamedTuple):
@@ -97,12 +106,7 @@ class Book(Protocol):
 
 def crosses(taker: Order, price: int) -> bool:
     """Tell whether a taker accepts a resting order's price."""
-    return price <= taker.price if taker.side is Side.BUY else price >= taker.price
-
-
-def opposite(side: Side) -> Side:
-    """Return the other side."""
-    return Side.SELL if side is Side.BUY else Side.BUY
+    return price <= taker.price if taker.side is BUY else price >= taker.price
 
 
 def hash_orders(sides: Iterable[Iterable[Order]]) -> str:
@@ -115,82 +119,98 @@ def hash_orders(sides: Iterable[Iterable[Order]]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(slots=True)
 class _Level:
     """The orders of one price, oldest first. An OrderedDict: first and any are O(1), also after many removals."""
 
-    lots: int = 0
-    queue: OrderedDict[OrderKey, Order] = field(default_factory=OrderedDict)
+    __slots__ = ("lots", "queue")
+
+    def __init__(self) -> None:
+        self.lots = 0
+        self.queue: OrderedDict[Order, None] = OrderedDict()
+
+
+class _Side:
+    """Levels by rank, and their ranks ascending. The best one has the highest rank.
+
+    So the best is the last of a plain list, and most of what comes and goes is near the end, where a list is cheap.
+    """
+
+    __slots__ = ("levels", "ranks")
+
+    def __init__(self) -> None:
+        self.levels: dict[int, _Level] = {}
+        self.ranks: list[int] = []
+
+    def add(self, rank: int) -> _Level:
+        level = self.levels[rank] = _Level()
+        insort(self.ranks, rank)
+        return level
+
+    def drop(self, rank: int) -> None:
+        ranks = self.ranks
+        del self.levels[rank]
+        del ranks[-1 if ranks[-1] == rank else bisect_left(ranks, rank)]
 
 
 class SortedBook:
-    """Levels in a sorted dictionary, best first on both sides; cancelling is O(1) within a level."""
+    """Sides with sorted levels; cancelling is O(1) within a level."""
 
     def __init__(self) -> None:
-        # Bids are kept under the negated price, so that the best level is the first one on either side.
-        self._sides: tuple[SortedDict[int, _Level], SortedDict[int, _Level]] = (SortedDict(), SortedDict())
-        # Almost every command asks for the best level; None where it must be looked up again.
-        self._best: list[tuple[int, _Level] | None] = [None, None]
-
-    @staticmethod
-    def _rank(order: Order) -> int:
-        return -order.price if order.side is Side.BUY else order.price
+        self._bids, self._asks = _Side(), _Side()
 
     def add(self, order: Order) -> None:
         """See `Book.add`."""
-        levels, rank = self._sides[order.side], self._rank(order)
-        level = levels.get(rank)
-        if level is None:
-            level = levels[rank] = _Level()
-            best = self._best[order.side]
-            if best is not None and rank < best[0]:
-                self._best[order.side] = (rank, level)
-        must(order.key not in level.queue and order.remaining > 0, "an order enters the book once, and not empty")
-        level.queue[order.key] = order
+        # Bids rank by price, asks by the negated one.
+        side, rank = (self._bids, order.price) if order.side is BUY else (self._asks, -order.price)
+        level = side.levels.get(rank) or side.add(rank)
+        if order in level.queue or order.remaining <= 0:
+            raise InvariantError("an order enters the book once, and not empty")
+        level.queue[order] = None
         level.lots += order.remaining
-
-    def _reduce(self, order: Order, lots: int, leave: bool) -> None:
-        levels, rank = self._sides[order.side], self._rank(order)
-        level = levels[rank]
-        level.lots -= lots
-        if leave:
-            del level.queue[order.key]
-            if not level.queue:
-                del levels[rank]
-                best = self._best[order.side]
-                if best is not None and best[0] == rank:
-                    self._best[order.side] = None
 
     def remove(self, order: Order) -> None:
         """See `Book.remove`."""
-        self._reduce(order, order.remaining, leave=True)
+        side, rank = (self._bids, order.price) if order.side is BUY else (self._asks, -order.price)
+        level = side.levels[rank]
+        level.lots -= order.remaining
+        del level.queue[order]
+        if not level.queue:
+            side.drop(rank)
 
     def fill(self, order: Order, lots: int) -> None:
         """See `Book.fill`."""
-        must(0 < lots <= order.remaining, "a fill is within what remains")
+        if not 0 < lots <= order.remaining:
+            raise InvariantError("a fill is within what remains")
+        if lots == order.remaining:
+            self.remove(order)
+        else:
+            side, rank = (self._bids, order.price) if order.side is BUY else (self._asks, -order.price)
+            side.levels[rank].lots -= lots
         order.remaining -= lots
-        self._reduce(order, lots, leave=order.remaining == 0)
 
     def best(self, side: Side) -> Order | None:
         """See `Book.best`."""
-        best = self._best[side]
-        if best is None:
-            levels = self._sides[side]
-            if not levels:
-                return None
-            best = self._best[side] = levels.peekitem(0)
-        return next(iter(best[1].queue.values()))
+        found = self._bids if side is BUY else self._asks
+        if not found.ranks:
+            return None
+        return next(iter(found.levels[found.ranks[-1]].queue))
+
+    def _levels(self, side: Side) -> Iterator[_Level]:
+        found = self._bids if side is BUY else self._asks
+        return map(found.levels.__getitem__, reversed(found.ranks))
 
     def orders(self, side: Side) -> Iterator[Order]:
         """See `Book.orders`."""
-        for level in self._sides[side].values():
-            yield from level.queue.values()
+        for level in self._levels(side):
+            yield from level.queue
 
     def depth(self, side: Side, levels: int) -> list[Depth]:
         """See `Book.depth`."""
-        found = self._sides[side].items()[:levels]
-        return [Depth(abs(rank), level.lots, len(level.queue)) for rank, level in found]
+        return [
+            Depth(next(iter(level.queue)).price, level.lots, len(level.queue))
+            for level in islice(self._levels(side), levels)
+        ]
 
     def state_hash(self) -> str:
         """See `Book.state_hash`."""
-        return hash_orders((self.orders(Side.BUY), self.orders(Side.SELL)))
+        return hash_orders((self.orders(BUY), self.orders(SELL)))

@@ -141,10 +141,7 @@ class Engine:
             self.ledger.touched.clear()
             self._refuse(command, refused)
         for (account, token), b in sorted(self.ledger.touched.items()):
-            free, held = b.available, b.reserved
-            stream.append(
-                e.BalanceChanged(seq=stream.next_seq(), account=account, token=token, available=free, reserved=held)
-            )
+            stream.append(e.BalanceChanged(stream.next_seq(), account, token, b.available, b.reserved))
         return stream.events
 
     @property
@@ -179,7 +176,7 @@ class Engine:
 
     def get_orders(self, account: int) -> list[tuple[Order, SignedAction]]:
         """Return an account's resting orders, oldest first."""
-        return [(live.order, live.signed) for live in self.trading.by_account.get(account, {}).values()]
+        return [(live, live.signed) for live in self.trading.by_account.get(account, {}).values()]
 
     def get_depth(self, symbol: str, levels: int) -> tuple[list[Depth], list[Depth]]:
         """Return the best bids and asks of a market; KeyError for an unknown symbol."""
@@ -407,7 +404,7 @@ class Engine:
             self.ledger.dump(),
             self.registry.dump(),
             [(symbol, book.state_hash()) for symbol, book in sorted(self.trading.books.items())],
-            [(key, live.order.reserved, live.signed) for key, live in sorted(self.trading.live.items())],
+            [(key, live.reserved, live.signed) for key, live in sorted(self.trading.live.items())],
             (list(s.log), list(s.in_flight), s.next_number, s.next_request, s.last_timestamp),
             sorted((account, sorted(amounts.items())) for account, amounts in s.sealed.items() if amounts),
         )

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import msgspec
 
 
-class _Event(msgspec.Struct, frozen=True, tag=True, tag_field="event", kw_only=True, gc=False):
+class _Event(msgspec.Struct, frozen=True, tag=True, tag_field="event", gc=False):
     """Base of all events. ``seq`` is the place in the stream; 0 for a refusal that never reached the engine.
 
     They hold nothing but numbers and text, so the collector of reference cycles need not look at them.

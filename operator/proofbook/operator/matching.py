@@ -15,25 +15,26 @@ Money is not touched here: every step is answered by the engine.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from proofbook.operator.book import Book, Order, crosses, opposite
+import msgspec
+
+from proofbook.operator.book import BUY, SELL, Book, Order, crosses
 from proofbook.operator.codes import Code, Refused
 from proofbook.operator.markets import Market
-from proofbook.protocol.table import BPS, Flag
+from proofbook.protocol.table import BPS, Flag, Side
 
 IMMEDIATE = Flag.IOC | Flag.FOK | Flag.MARKET
 _POST_ONLY, _FOK = int(Flag.POST_ONLY), int(Flag.FOK)
 
 
-class Fill(NamedTuple):
+class Fill(msgspec.Struct, gc=False):
     """A trade: ``lots`` against ``maker`` at its price."""
 
     maker: Order
     lots: int
 
 
-class SelfTrade(NamedTuple):
+class SelfTrade(msgspec.Struct, gc=False):
     """A resting order of the taker's own account was taken out of the book."""
 
     maker: Order
@@ -49,11 +50,10 @@ class Width:
 
 def get_fee_bps(market: Market, flags: int) -> int:
     """Return the highest fee an order with these flags can be charged, in bps."""
+    maker, taker = market.maker_fee_bps, market.taker_fee_bps
     if flags & _POST_ONLY:
-        return market.maker_fee_bps
-    if flags & IMMEDIATE:
-        return market.taker_fee_bps
-    return max(market.maker_fee_bps, market.taker_fee_bps)
+        return maker
+    return taker if flags & IMMEDIATE or taker > maker else maker
 
 
 def get_fee(quote: int, bps: int) -> int:
@@ -61,10 +61,10 @@ def get_fee(quote: int, bps: int) -> int:
     return quote * bps // BPS
 
 
-def _check_whole(book: Book, taker: Order, width: Width) -> None:
+def _check_whole(book: Book, taker: Order, side: Side, width: Width) -> None:
     """Refuse a fill-or-kill order that cannot be filled whole, and in one batch."""
     wanted, makers, accounts = taker.remaining, 0, {taker.account}
-    for maker in book.orders(opposite(taker.side)):
+    for maker in book.orders(side):
         if wanted <= 0 or not crosses(taker, maker.price):
             break
         if maker.account == taker.account:
@@ -86,23 +86,25 @@ def match(book: Book, taker: Order, width: Width) -> list[Fill | SelfTrade]:
     Refused
         ``would_cross``, ``not_fillable`` or ``too_wide``; then nothing has changed.
     """
-    side = opposite(taker.side)
+    side = SELL if taker.side is BUY else BUY
     if taker.flags & _POST_ONLY:
         best = book.best(side)
         if best is not None and crosses(taker, best.price):
             raise Refused(Code.WOULD_CROSS, f"a post-only order would meet an order at {best.price}")
     if taker.flags & _FOK:
-        _check_whole(book, taker, width)
+        _check_whole(book, taker, side, width)
     steps: list[Fill | SelfTrade] = []
-    while taker.remaining and (maker := book.best(side)) is not None and crosses(taker, maker.price):
+    left = taker.remaining
+    while left and (maker := book.best(side)) is not None and crosses(taker, maker.price):
         if maker.account == taker.account:
             book.remove(maker)
             steps.append(SelfTrade(maker))
             continue
-        lots = min(taker.remaining, maker.remaining)
+        lots = left if left < maker.remaining else maker.remaining
         book.fill(maker, lots)
-        taker.remaining -= lots
+        left -= lots
         steps.append(Fill(maker, lots))
-    if taker.remaining and not taker.flags & IMMEDIATE:
+    taker.remaining = left
+    if left and not taker.flags & IMMEDIATE:
         book.add(taker)
     return steps

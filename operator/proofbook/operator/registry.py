@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
-from proofbook.operator.codes import Code, Refused, must
+from proofbook.operator.codes import Code, InvariantError, Refused
 from proofbook.protocol.babyjub import Point
 from proofbook.protocol.errors import InvalidValue, NotCanonical
 from proofbook.protocol.table import Preset, RequestKind
@@ -22,6 +22,7 @@ class SlotState(IntEnum):
     CLOSED = 3  # withdrawn, transferred or hard-cancelled
 
 
+_LIVE: Final = SlotState.LIVE
 _UNUSED: Final = (0, SlotState.DONE)
 
 
@@ -77,12 +78,13 @@ class Registry:
 
     def get_active(self, account: int, *tokens: int) -> AccountState:
         """Return an account that may act with these tokens; refuses also with ``account_paused``, ``exit_pending``."""
-        state = self.get(account)
+        state = self.accounts.get(account) or self.get(account)
         if state.key_pending:
             raise Refused(Code.ACCOUNT_PAUSED, "a key change is under way; go on with the new key when it is confirmed")
-        for token in tokens if state.exits else ():
-            if state.exits[token]:
-                raise Refused(Code.EXIT_PENDING, f"a forced exit of token {token} is under way")
+        if state.exits:
+            for token in tokens:
+                if state.exits[token]:
+                    raise Refused(Code.EXIT_PENDING, f"a forced exit of token {token} is under way")
         return state
 
     def check_id(self, state: AccountState, id_: int) -> None:
@@ -99,7 +101,7 @@ class Registry:
             raise Refused(Code.REPLAYED, f"id {id_} was used")
         if id_ < last:
             raise Refused(Code.STALE_ID, f"id {id_} is below {last}, which took its slot; an id higher by {slots} does")
-        if status is SlotState.LIVE:
+        if status is _LIVE:
             raise Refused(Code.SLOT_TAKEN, f"order {last} lives in the slot of id {id_} (id modulo {slots})")
 
     def check_cancel(self, state: AccountState, id_: int) -> None:
@@ -110,9 +112,10 @@ class Registry:
 
     def use_id(self, state: AccountState, id_: int, status: SlotState) -> None:
         """Note what became of an id, the highest of its slot."""
-        slot = id_ % self._slots
-        must(id_ >= state.slots.get(slot, _UNUSED)[0], "ids of a slot rise")
-        state.slots[slot] = (id_, status)
+        slot, slots = id_ % self._slots, state.slots
+        if id_ < slots.get(slot, _UNUSED)[0]:
+            raise InvariantError("ids of a slot rise")
+        slots[slot] = (id_, status)
 
     # --- requests
 

@@ -7,14 +7,13 @@ let this set grow beyond 15, and for them orders are removed: what is held or ma
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 
-from proofbook.operator.book import Order
+from proofbook.operator.book import BUY, Order
 from proofbook.operator.codes import Code, InvariantError, Refused, must
 from proofbook.operator.markets import Market
 from proofbook.operator.matching import get_fee, get_fee_bps
-from proofbook.protocol.table import MAX_AMOUNT, POSITIONS, Side
+from proofbook.protocol.table import MAX_AMOUNT, POSITIONS
 
 Holdings = dict[int, dict[int, int]]
 """Amounts above 0 by account and token."""
@@ -36,32 +35,40 @@ class Balance:
 @dataclass(slots=True)
 class _Account:
     balances: dict[int, Balance] = field(default_factory=dict)
-    incoming: Counter[int] = field(default_factory=Counter)
-    deposits: Counter[int] = field(default_factory=Counter)
+    incoming: dict[int, int] = field(default_factory=dict)
+    """How many open orders may bring in each token."""
+    deposits: dict[int, int] = field(default_factory=dict)
+    """How many deposits of each token were seen."""
+
+    def open(self, account: int, token: int) -> Balance:
+        if len(self.balances) >= POSITIONS:
+            raise InvariantError(f"account {account} holds more than {POSITIONS} tokens")
+        balance = self.balances[token] = Balance()
+        return balance
 
     def tokens(self) -> set[int]:
         return {*self.balances, *self.incoming, *self.deposits}
 
 
-def get_incoming(market: Market, side: Side) -> int:
-    """Return the token an order brings in."""
-    return market.base if side is Side.BUY else market.quote
-
-
-def get_outgoing(market: Market, side: Side) -> int:
-    """Return the token an order spends, fees included."""
-    return market.quote if side is Side.BUY else market.base
-
-
 def get_reserve(market: Market, order: Order) -> int:
-    """Return the most quanta of `get_outgoing` that the rest of an order can take.
+    """Return the most quanta of its outgoing token that the rest of an order can take.
 
     Fees are rounded down fill by fill, and a sum of such is never above the fee on the sum: any splitting is covered.
     """
-    if order.side is Side.SELL:
+    if order.side is not BUY:
         return order.remaining * market.lot
     quote = order.remaining * order.price
     return quote + get_fee(quote, get_fee_bps(market, order.flags))
+
+
+def _count_down(counts: dict[int, int], token: int) -> None:
+    left = counts.get(token, 0) - 1
+    if left > 0:
+        counts[token] = left
+    elif left == 0:
+        del counts[token]
+    else:
+        raise InvariantError("places are given up as often as taken")
 
 
 class Ledger:
@@ -97,21 +104,15 @@ class Ledger:
 
     def _change(self, account: int, token: int, available: int, reserved: int) -> None:
         # The hottest function of the engine: messages are only made when something is wrong.
-        known = self._accounts.get(account)
-        balances = known.balances if known is not None else self._get(account).balances
-        balance = balances.get(token)
-        is_new = balance is None
-        if balance is None:
-            balance = balances[token] = Balance()
+        known = self._accounts.get(account) or self._get(account)
+        balance = known.balances.get(token) or known.open(account, token)
         free = balance.available = balance.available + available
         held = balance.reserved = balance.reserved + reserved
         if free < 0 or held < 0:
             raise InvariantError(f"account {account} overspent token {token}")
         if not 0 < free + held <= MAX_AMOUNT:
             must(free + held == 0, f"account {account}'s token {token} does not fit in 64 bits")
-            del balances[token]
-        elif is_new and len(balances) > POSITIONS:
-            raise InvariantError(f"account {account} holds more than {POSITIONS} tokens")
+            del known.balances[token]
         self.touched[account, token] = balance
 
     # --- movements
@@ -146,32 +147,33 @@ class Ledger:
         Refused
             ``positions_full`` or ``insufficient_balance``; then nothing has changed.
         """
-        incoming, outgoing = get_incoming(market, order.side), get_outgoing(market, order.side)
-        if not self.has_place(order.account, incoming):
+        account, known = order.account, self._get(order.account)
+        incoming, outgoing = (market.base, market.quote) if order.side is BUY else (market.quote, market.base)
+        if incoming not in known.balances and not self.has_place(account, incoming):
             raise Refused(Code.POSITIONS_FULL, f"all {POSITIONS} places are taken, token {incoming} has none")
         amount = get_reserve(market, order)
-        self.require(order.account, outgoing, amount)
-        self._change(order.account, outgoing, -amount, amount)
-        expected = self._get(order.account).incoming
-        expected[incoming] = expected.get(incoming, 0) + 1
-        order.reserved = amount
+        self.require(account, outgoing, amount)
+        self._change(account, outgoing, -amount, amount)
+        known.incoming[incoming] = known.incoming.get(incoming, 0) + 1
+        order.incoming, order.outgoing, order.reserved = incoming, outgoing, amount
 
     def settle(self, order: Order, market: Market, spent: int, received: int) -> None:
         """Book a fill after which ``order.remaining`` is up to date; what its reserve no longer needs becomes free."""
-        needed = get_reserve(market, order)
+        needed = get_reserve(market, order) if order.remaining else 0
         freed = order.reserved - spent - needed
-        must(freed >= 0, "a fill costs no more than its reserve")
-        outgoing = get_outgoing(market, order.side)
-        self._change(order.account, outgoing, freed, needed - order.reserved)
+        if freed < 0:
+            raise InvariantError("a fill costs no more than its reserve")
+        self._change(order.account, order.outgoing, freed, needed - order.reserved)
         order.reserved = needed
-        self.credit(order.account, get_incoming(market, order.side), received)
+        if received:
+            self._change(order.account, order.incoming, received, 0)
 
-    def release(self, order: Order, market: Market) -> None:
+    def release(self, order: Order) -> None:
         """Free the reserve and the place of an order that is done."""
         if order.reserved:
-            self._change(order.account, get_outgoing(market, order.side), order.reserved, -order.reserved)
+            self._change(order.account, order.outgoing, order.reserved, -order.reserved)
             order.reserved = 0
-        self._count_down(self._get(order.account).incoming, get_incoming(market, order.side))
+        _count_down(self._accounts[order.account].incoming, order.incoming)
 
     # --- places
 
@@ -191,18 +193,12 @@ class Ledger:
 
     def expect_deposit(self, account: int, token: int) -> None:
         """Keep a place for a deposit seen on L1."""
-        self._get(account).deposits[token] += 1
+        deposits = self._get(account).deposits
+        deposits[token] = deposits.get(token, 0) + 1
 
     def unexpect_deposit(self, account: int, token: int) -> None:
         """Give up the place of a deposit that has landed or vanished."""
-        self._count_down(self._get(account).deposits, token)
-
-    @staticmethod
-    def _count_down(counter: Counter[int], token: int) -> None:
-        must(counter[token] > 0, "places are given up as often as taken")
-        counter[token] -= 1
-        if not counter[token]:
-            del counter[token]
+        _count_down(self._get(account).deposits, token)
 
     # --- the whole
 

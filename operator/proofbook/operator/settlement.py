@@ -16,7 +16,9 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+import msgspec
 
 from proofbook.operator.codes import must
 from proofbook.operator.risk import Holdings
@@ -46,14 +48,15 @@ class RequestEntry:
     outcome: int
 
 
-class Part(NamedTuple):
+# These two are made for every trade: structs are made in a fifth of a named tuple's time, and hashed as the same array.
+class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One order's part in a trade."""
 
     signed: SignedAction
     fee: int
 
 
-class TradeRecord(NamedTuple):
+class TradeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A trade's number and amounts in quanta, and both orders' parts."""
 
     number: int
@@ -62,8 +65,7 @@ class TradeRecord(NamedTuple):
     parts: tuple[Part, Part]
 
 
-@dataclass(frozen=True, slots=True)
-class TradeEntry:
+class TradeEntry(msgspec.Struct, frozen=True, gc=False):
     """Trades that must stand in one batch: one, or all of a fill-or-kill order."""
 
     trades: tuple[TradeRecord, ...]
@@ -98,8 +100,9 @@ def get_expiry(entries: Iterable[Entry]) -> int | None:
 
 def get_deltas(trade: TradeRecord) -> Iterator[tuple[int, int, int]]:
     """Go through (account, token, delta) of a trade's four order postings."""
-    for signed, fee in trade.parts:
-        a, base, quote = signed.action, trade.base_amount, trade.quote_amount
+    for part in trade.parts:
+        a, fee = part.signed.action, part.fee
+        base, quote = trade.base_amount, trade.quote_amount
         if a.side == Side.BUY:
             yield from ((a.account, a.base, base), (a.account, a.quote, -quote - fee))
         else:
@@ -268,9 +271,10 @@ class _Draft:
         else:
             for trade in entry.trades:
                 self.trades.append(trade.number)
-                for signed, fee in trade.parts:
-                    row = self.rows[(signed.action.account, signed.action.id, signed.action.type)]
-                    for i, amount in enumerate((trade.base_amount, trade.quote_amount, fee)):
+                for part in trade.parts:
+                    a = part.signed.action
+                    row = self.rows[(a.account, a.id, a.type)]
+                    for i, amount in enumerate((trade.base_amount, trade.quote_amount, part.fee)):
                         row[i] += amount
 
     def is_complete(self) -> bool:

@@ -7,37 +7,33 @@ lest a signed order that its owner believes dead be played again.
 from __future__ import annotations
 
 from collections.abc import Callable, MutableSequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
+from typing import Final
 
 from proofbook.operator import events as e
-from proofbook.operator.book import Book, Order, OrderKey
+from proofbook.operator.book import BUY, SELL, Book, Order, OrderKey
 from proofbook.operator.codes import Code, Refused, Removal
 from proofbook.operator.markets import Market, Markets
 from proofbook.operator.matching import IMMEDIATE, Fill, SelfTrade, Width, get_fee, get_fee_bps, match
-from proofbook.operator.registry import Registry, SlotState
-from proofbook.operator.risk import Ledger, get_incoming
+from proofbook.operator.registry import AccountState, Registry, SlotState
+from proofbook.operator.risk import Ledger
 from proofbook.operator.settlement import Entry, Part, TradeEntry, TradeRecord
 from proofbook.protocol.messages import Action, SignedAction
-from proofbook.protocol.table import FEE_ACCOUNT, Flag, Side
+from proofbook.protocol.table import FEE_ACCOUNT, Flag
 
-_SIDES = (Side.BUY, Side.SELL)
+# Asked for once: an enum takes its time to answer.
+_SIDES: Final = (BUY, SELL)
+_LIVE, _DONE = SlotState.LIVE, SlotState.DONE
+_FILLED, _SELF_TRADE = Removal.FILLED, Removal.SELF_TRADE
+_FOK: Final = int(Flag.FOK)
 
 
-@dataclass(slots=True)
-class Live:
-    """A resting order with what it was made from."""
+class Live(Order, eq=False, kw_only=True, gc=False):
+    """An order with what it was made from, and whose it is."""
 
-    order: Order
     signed: SignedAction
     market: Market
-
-
-def _get_flows(record: TradeRecord, side: Side, fee: int) -> tuple[int, int]:
-    """Return what one side of a trade pays of its outgoing token, and gets of its incoming one."""
-    if side is Side.BUY:
-        return record.quote_amount + fee, record.base_amount
-    return record.base_amount, record.quote_amount - fee
+    state: AccountState
 
 
 class Trading:
@@ -97,129 +93,149 @@ class Trading:
         Refused
             With any code of an order; then nothing has changed, but for the id after `matching.match` refused.
         """
-        market, order = self._make_order(action)
-        state = self._registry.get(order.account)
-        self._ledger.reserve(order, market)
+        taker = self._make_order(signed, action)
+        market, state = taker.market, taker.state
+        self._ledger.reserve(taker, market)
         try:
-            steps = match(self.books[market.symbol], order, self._width)
+            steps = match(self.books[market.symbol], taker, self._width)
         except Refused:
-            self._ledger.release(order, market)
-            self._registry.use_id(state, order.id, SlotState.DONE)
+            self._ledger.release(taker)
+            self._registry.use_id(state, taker.id, _DONE)
             raise
-        self._registry.use_id(state, order.id, SlotState.LIVE)
+        self._registry.use_id(state, taker.id, _LIVE)
         self._stream.append(
             e.OrderAccepted(
-                seq=self._stream.next_seq(),
-                symbol=market.symbol,
-                account=order.account,
-                id=order.id,
-                side=int(order.side),
-                price=order.price,
-                lots=order.lots,
-                flags=order.flags,
-                valid_until=action.valid_until,
+                self._stream.next_seq(),
+                market.symbol,
+                taker.account,
+                taker.id,
+                action.side,
+                taker.price,
+                taker.lots,
+                taker.flags,
+                action.valid_until,
             )
         )
-        taker = Live(order, signed, market)
-        self._book_steps(taker, steps)
-        if not order.remaining:
-            self._finish(taker, Removal.FILLED)
-        elif order.flags & IMMEDIATE:
+        if steps:
+            self._book_steps(taker, steps)
+        if not taker.remaining:
+            self._finish(taker, _FILLED)
+        elif taker.flags & IMMEDIATE:
             self._finish(taker, Removal.IMMEDIATE)
         else:
-            self.live[order.key] = taker
-            self.by_account.setdefault(order.account, {})[order.id] = taker
-            heappush(self._expiries, (action.valid_until, *order.key))
+            self._rest(taker, action.valid_until)
 
-    def _make_order(self, action: Action) -> tuple[Market, Order]:
-        """Return the order that an action is, with its market, or refuse it for what needs no money to be seen."""
+    def _make_order(self, signed: SignedAction, action: Action) -> Live:
+        """Return the order that an action is, or refuse it for what needs no money to be seen."""
         state = self._registry.get_active(action.account, action.base, action.quote)
         self._registry.check_id(state, action.id)
         market = self._markets.get(action.base, action.quote)
         price, lots = market.get_price_and_lots(action.base_amount, action.quote_amount)
         if action.max_fee_bps < (bps := get_fee_bps(market, action.flags)):
             raise Refused(Code.FEE_CAP, f"this order can be charged {bps} bps, and allows {action.max_fee_bps}")
-        return market, Order(action.account, action.id, _SIDES[action.side], price, lots, action.flags, market.symbol)
+        return Live(
+            action.account,
+            action.id,
+            _SIDES[action.side],
+            price,
+            lots,
+            action.flags,
+            market.symbol,
+            signed=signed,
+            market=market,
+            state=state,
+        )
+
+    def _rest(self, live: Live, valid_until: int) -> None:
+        """Keep an order that rests in its book."""
+        self.live[live.key] = live
+        mine = self.by_account.get(live.account)
+        if mine is None:
+            mine = self.by_account[live.account] = {}
+        mine[live.id] = live
+        heappush(self._expiries, (valid_until, live.account, live.id))
 
     def _book_steps(self, taker: Live, steps: list[Fill | SelfTrade]) -> None:
         """Book what matching did. The taker's money moves once, for all its trades together."""
-        left, spent, received = taker.order.lots, 0, 0
+        buys, left, spent, received = taker.side is BUY, taker.lots, 0, 0
         records: list[TradeRecord] = []
         for step in steps:
             maker = self.live[step.maker.key]
             if isinstance(step, SelfTrade):
-                self._finish(maker, Removal.SELF_TRADE)
+                self._finish(maker, _SELF_TRADE)
                 continue
             left -= step.lots
             record = self._trade(maker, taker, step.lots, left)
             records.append(record)
-            pays, gets = _get_flows(record, taker.order.side, record.parts[1].fee)
-            spent, received = spent + pays, received + gets
+            fee = record.parts[1].fee
+            spent += record.quote_amount + fee if buys else record.base_amount
+            received += record.base_amount if buys else record.quote_amount - fee
         if records:
-            self._ledger.settle(taker.order, taker.market, spent, received)
-            if taker.order.flags & Flag.FOK:
+            self._ledger.settle(taker, taker.market, spent, received)
+            if taker.flags & _FOK:
                 self._log.append(TradeEntry(tuple(records)))
             else:
                 self._log.extend([TradeEntry((record,)) for record in records])
 
     def _trade(self, maker: Live, taker: Live, lots: int, taker_left: int) -> TradeRecord:
         """Make a trade: the maker's money, the fees and the event; the record has the maker's part first."""
-        market, price = maker.market, maker.order.price
+        market, price = maker.market, maker.price
         base, quote = lots * market.lot, lots * price
         # M12: where the fee account has no place for the token, there is no fee.
         charged = self._ledger.has_place(FEE_ACCOUNT, market.quote)
         maker_fee = get_fee(quote, market.maker_fee_bps) if charged else 0
         taker_fee = get_fee(quote, market.taker_fee_bps) if charged else 0
         self.trade_seq += 1
-        parts = (Part(maker.signed, maker_fee), Part(taker.signed, taker_fee))
-        record = TradeRecord(self.trade_seq, base, quote, parts)
-        self._ledger.settle(maker.order, market, *_get_flows(record, maker.order.side, maker_fee))
+        if maker.side is BUY:
+            self._ledger.settle(maker, market, quote + maker_fee, base)
+        else:
+            self._ledger.settle(maker, market, base, quote - maker_fee)
         self._ledger.credit(FEE_ACCOUNT, market.quote, maker_fee + taker_fee)
         self._stream.append(
             e.Trade(
-                seq=self._stream.next_seq(),
-                number=record.number,
-                symbol=market.symbol,
-                price=price,
-                lots=lots,
+                self._stream.next_seq(),
+                self.trade_seq,
+                market.symbol,
+                price,
+                lots,
                 base_amount=base,
                 quote_amount=quote,
-                taker_side=int(taker.order.side),
-                maker_account=maker.order.account,
-                maker_id=maker.order.id,
+                taker_side=taker.signed.action.side,
+                maker_account=maker.account,
+                maker_id=maker.id,
                 maker_fee=maker_fee,
-                maker_left=maker.order.remaining,
-                taker_account=taker.order.account,
-                taker_id=taker.order.id,
+                maker_left=maker.remaining,
+                taker_account=taker.account,
+                taker_id=taker.id,
                 taker_fee=taker_fee,
                 taker_left=taker_left,
             )
         )
-        if not maker.order.remaining:
-            self._finish(maker, Removal.FILLED)
-        return record
+        if not maker.remaining:
+            self._finish(maker, _FILLED)
+        parts = (Part(maker.signed, maker_fee), Part(taker.signed, taker_fee))
+        return TradeRecord(self.trade_seq, base, quote, parts)
 
     def _finish(self, live: Live, reason: Removal) -> None:
         """Let go of an order that is not in the book any more."""
-        order = live.order
-        if self.live.pop(order.key, None):
-            del self.by_account[order.account][order.id]
-        self._ledger.release(order, live.market)
-        self._registry.use_id(self._registry.accounts[order.account], order.id, SlotState.DONE)
+        if self.live.pop(live.key, None):
+            del self.by_account[live.account][live.id]
+        self._ledger.release(live)
+        self._registry.use_id(live.state, live.id, _DONE)
         self._stream.append(
             e.OrderRemoved(
-                seq=self._stream.next_seq(),
-                symbol=order.symbol,
-                account=order.account,
-                id=order.id,
-                lots=order.remaining,
-                reason=reason.value,
+                self._stream.next_seq(),
+                live.symbol,
+                live.account,
+                live.id,
+                live.remaining,
+                reason._value_,
             )
         )
 
     def remove(self, live: Live, reason: Removal) -> None:
         """Take a resting order out."""
-        self.books[live.order.symbol].remove(live.order)
+        self.books[live.symbol].remove(live)
         self._finish(live, reason)
 
     def remove_where(self, account: int, reason: Removal, concerns: Callable[[Live], bool]) -> None:
@@ -240,5 +256,5 @@ class Trading:
         for live in reversed(list(self.by_account.get(account, {}).values())):
             if not self._ledger.is_crowded(account):
                 break
-            if not self._ledger.get(account, get_incoming(live.market, live.order.side)).total:
+            if not self._ledger.get(account, live.incoming).total:
                 self.remove(live, Removal.POSITIONS)
