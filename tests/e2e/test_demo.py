@@ -21,9 +21,12 @@ from proofbook.chain.client import Exchange
 from proofbook.escape.session import Escape
 from proofbook.protocol.table import ActionType, RequestKind
 from proofbook.sim.demo import run
+from proofbook.verifier.contract import read_exchange
 from proofbook.verifier.errors import RpcUnavailable
+from proofbook.verifier.history import Batch
 from proofbook.verifier.report import verify_exchange
 from proofbook.verifier.rpc import Rpc
+from proofbook.verifier.stream import rebuild
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
 
@@ -138,7 +141,8 @@ def test_the_chain_left_behind_says_the_same(demo, final):
 
 def test_batches_with_trades_in_both_markets_withdrawals_and_a_forced_exit(final):
     anvil, contract = final
-    batches = Escape(anvil.url, contract).history.batches
+    rpc, batches = Rpc(anvil.url), list[Batch]()
+    rebuild(rpc, read_exchange(rpc, contract), on_batch=batches.append)
     actions = [row for batch in batches for row in batch.page.actions]
     markets = {(row.base, row.quote) for row in actions if row.type == ActionType.ORDER and row.ex_base}
     assert markets == {(1, 2), (3, 2)}

@@ -20,6 +20,7 @@ class Node(HTTPServer):
 
     answers: list[tuple[int, bytes]]
     asked: int = 0
+    pauses: list[float]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -55,7 +56,8 @@ def told(**answer: Any) -> tuple[int, bytes]:
 
 def ask(node: Node, *answers: tuple[int, bytes]) -> Any:
     node.answers = list(answers)
-    return Rpc(f"http://127.0.0.1:{node.server_port}").call("eth_chainId")
+    node.pauses = []
+    return Rpc(f"http://127.0.0.1:{node.server_port}", pause=node.pauses.append).call("eth_chainId")
 
 
 def test_a_busy_node_is_asked_again(node):
@@ -91,4 +93,4 @@ def test_an_endless_answer_is_cut_off(node, monkeypatch):
 def test_events_that_nobody_asked_for_are_refused(node):
     node.answers = [told(result=[{"blockNumber": "0x9", "logIndex": "0x0"}])]
     with pytest.raises(RpcMalformed, match="outside"):
-        list(Rpc(f"http://127.0.0.1:{node.server_port}").logs("0x" + "00" * 20, "0x", 0, 5))
+        list(Rpc(f"http://127.0.0.1:{node.server_port}").ranges("0x" + "00" * 20, ["0x"], 0, 5))

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from proofbook.protocol.messages import parse_address
-from proofbook.protocol.state import State
 from proofbook.protocol.table import RequestKind
 from proofbook.verifier.contract import Exchange, read_exchange
-from proofbook.verifier.history import History, Progress, Queued, read_history, silent
-from proofbook.verifier.replay import rebuild, waiting
+from proofbook.verifier.history import Ledger, Progress, Queued, silent
 from proofbook.verifier.rpc import Rpc
+from proofbook.verifier.stream import rebuild
 
 StepName = Literal["request", "wait", "freeze", "exit", "reclaim", "claim", "done"]
 
@@ -116,26 +115,25 @@ def owned(
     """
     rpc = Rpc(rpc_url) if isinstance(rpc_url, str) else rpc_url
     exchange = read_exchange(rpc, contract)
-    history = read_history(rpc, exchange, first_block, progress)
-    return owned_of(exchange, history, rebuild(exchange, history, progress), owner)
+    return owned_of(exchange, rebuild(rpc, exchange, first_block, progress), owner)
 
 
-def owned_of(exchange: Exchange, history: History, state: State, owner: int | str) -> Owned:
-    """Return what an address owns, given state and history."""
+def owned_of(exchange: Exchange, ledger: Ledger, owner: int | str) -> Owned:
+    """Return what an address owns, given all that happened."""
     address = parse_address(owner)
+    accounts = ledger.state.accounts
     # Openings say who an account is, also while they wait: that is whom the contract pays.
-    mine = {q.request.account for q in history.requests if _opens(q) and q.request.owner == address}
-    left = waiting(exchange, history)
-    unserved = history.requests[exchange.served :]
+    mine = {q.request.account for q in ledger.requests.values() if _opens(q) and q.request.owner == address}
+    mine |= {index for index, account in accounts.items() if account.owner == address}
     return Owned(
         exchange=exchange,
         owner=address,
         accounts=tuple(
-            Holding(index, dict(state.account(index).positions), index in history.exits) for index in sorted(mine)
+            Holding(index, dict(ledger.state.account(index).positions), index in ledger.exits) for index in sorted(mine)
         ),
-        waiting=tuple(q for q in left if q.request.account in mine),
-        claims={token: n for (who, token), n in sorted(history.claims.items()) if who == address and n},
-        oldest=unserved[0] if unserved else None,
+        waiting=tuple(q for q in ledger.waiting() if q.request.account in mine),
+        claims={token: n for (who, token), n in sorted(ledger.claims.items()) if who == address and n},
+        oldest=next(iter(ledger.requests.values()), None),
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from eth_account.signers.local import LocalAccount
-from web3 import HTTPProvider, Web3
+from web3 import Web3
 
 from proofbook.chain.errors import ChainError, ContractRevert, TransactionFailed
 from proofbook.chain.transactions import Sender
@@ -17,16 +18,18 @@ from proofbook.escape.errors import ArtifactsMissing, KeyRefused, NotNow
 from proofbook.escape.interface import escape_abi
 from proofbook.escape.owned import Owned, Step, next_step, owned_of
 from proofbook.escape.proof import prove_exit
+from proofbook.escape.provider import RpcProvider
 from proofbook.protocol.messages import parse_address
 from proofbook.protocol.state import State
 from proofbook.protocol.table import ETH_QUANTUM, RequestKind
-from proofbook.verifier.contract import Exchange, Reader, read_exchange
-from proofbook.verifier.errors import HistoryBroken
-from proofbook.verifier.history import History, Progress, Queued, read_history, silent
-from proofbook.verifier.replay import Replay, genesis_problems, root_problems, waiting
-from proofbook.verifier.rpc import Rpc
+from proofbook.verifier.chain import Chain
+from proofbook.verifier.contract import Exchange, Reader
+from proofbook.verifier.history import Ledger, Progress, Queued, silent
+from proofbook.verifier.rpc import Rpc, quantity
+from proofbook.verifier.stream import OnBatch
 
 MAX_STEPS: Final = 500
+PENDING_SECONDS: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,12 @@ class Done:
 
 
 class Escape:
-    """A way out of one exchange.
+    """A way out of one exchange. The chain is read when something of it is needed.
 
     Parameters
     ----------
-    rpc_url : str
-        A node.
+    rpc : str, sequence of str, or Rpc
+        Nodes.
     contract : str
         The exchange.
     account : LocalAccount or str, optional
@@ -66,28 +69,30 @@ class Escape:
         Block of the deployment, or any before.
     progress : Progress
         Told the stages.
+    cache : Path, optional
+        Folder where a long rebuild leaves checkpoints, to go on from.
+    on_batch : callable, optional
+        Given every batch that is read, before it is applied.
     """
 
     def __init__(
         self,
-        rpc_url: str,
+        rpc: str | Sequence[str] | Rpc,
         contract: str,
         account: LocalAccount | str | None = None,
         artifacts: Path | None = None,
         first_block: int = 0,
         progress: Progress = silent,
+        cache: Path | None = None,
+        on_batch: OnBatch | None = None,
     ) -> None:
-        self.rpc = Rpc(rpc_url)
-        self._contract = contract
-        self._artifacts = artifacts
-        self._first_block = first_block
-        self._progress = progress
-        self._w3 = Web3(HTTPProvider(rpc_url, request_kwargs={"timeout": 60}))
+        self.rpc = rpc if isinstance(rpc, Rpc) else Rpc(rpc)
+        self.address = f"0x{parse_address(contract):040x}"
+        self.artifacts = artifacts
         self._account = account
-        self._replay: Replay | None = None
-        self.exchange: Exchange
-        self.history = History()
-        self.refresh()
+        self._progress = progress
+        self._w3 = Web3(RpcProvider(self.rpc))
+        self._chain = Chain(self.rpc, self.address, first_block, progress, cache, on_batch)
 
     def refresh(self) -> None:
         """Read the chain again.
@@ -99,27 +104,29 @@ class Escape:
         VerifierError
             When the node fails or there is no exchange.
         """
-        self.exchange = read_exchange(self.rpc, self._contract)
-        known = self.history.batches
-        self.history = read_history(self.rpc, self.exchange, self._first_block, self._progress, known)
-        # The state only moves on, so batches that were applied need not be again.
-        replay = self._replay or Replay(self.exchange)
-        problems = [*self.history.problems, *genesis_problems(self.exchange)]
-        problems += replay.advance(self.history, self._progress) + root_problems(self.exchange, replay)
-        if problems:
-            self._replay = None
-            raise HistoryBroken(tuple(str(problem) for problem in problems))
-        self._replay = replay
+        self._chain.read()
+        self._chain.require()
+
+    @property
+    def exchange(self) -> Exchange:
+        """The contract as it was read last."""
+        return self._chain.exchange
+
+    @property
+    def history(self) -> Ledger:
+        """What came of all that happened, as far as the node's data fit together."""
+        return self._chain.ledger
 
     @property
     def state(self) -> State:
-        """The state of the last proven root."""
-        assert self._replay is not None
-        return self._replay.state
+        """The state of the last proven root; `HistoryBroken` where the node's data do not lead there."""
+        self._chain.require()
+        return self.history.state
 
     def owned(self, owner: int | str | None = None) -> Owned:
-        """Return what an address owns, by default the sender."""
-        return owned_of(self.exchange, self.history, self.state, self._owner(owner))
+        """Return what an address owns, by default the sender; errors as `refresh`."""
+        self._chain.require()
+        return owned_of(self.exchange, self.history, self._owner(owner))
 
     def next_step(self, owner: int | str | None = None) -> Step:
         """Return the next step out for an address, by default the sender."""
@@ -139,7 +146,8 @@ class Escape:
         ContractRevert, TransactionFailed
             As the contract refuses; `IsFrozen` when it is too late for it, which is no loss.
         """
-        reader = Reader(self.rpc, self.exchange.address, self.rpc.block_number())
+        # Nothing of the history is needed: this must work also where it can't be rebuilt.
+        reader = Reader(self.rpc, self.address, self.rpc.block_number())
         fee = int(reader.read("requestFee(uint8)", "uint64", int(RequestKind.EXIT))[0])
         return self._send(
             Step("request", account=index, token=token), "forceExit", index, token, value=fee * ETH_QUANTUM
@@ -153,7 +161,7 @@ class Escape:
         NotNow
             If nothing waits, or the deadline has not passed, or it is frozen.
         """
-        oldest = next(iter(self.history.requests[self.exchange.served :]), None)
+        oldest = self.history.requests.get(self.exchange.served)
         if self.exchange.frozen:
             raise NotNow("the exchange is frozen already", "go on with exit")
         if oldest is None:
@@ -180,9 +188,9 @@ class Escape:
         """
         if not self.exchange.frozen:
             raise NotNow("the exchange is not frozen", "freeze comes first")
-        if self._artifacts is None:
+        if self.artifacts is None:
             raise ArtifactsMissing("no folder of exit artifacts was named", "give the folder they are stored in")
-        artifacts = check_exit_artifacts(self._artifacts, self.exchange)
+        artifacts = check_exit_artifacts(self.artifacts, self.exchange)
         self._progress(f"proving the exit of account {index}")
         call = prove_exit(artifacts, self.state, index)
         owner = Web3.to_checksum_address(f"0x{call.owner:040x}")
@@ -221,8 +229,17 @@ class Escape:
             return self.claim(step.token, owner)
         raise NotNow(f"there is nothing to do for {step.name}")
 
-    def run(self, owner: int | str | None = None) -> tuple[list[Done], Step]:
+    def run(
+        self, owner: int | str | None = None, on_step: Callable[[Done], None] | None = None
+    ) -> tuple[list[Done], Step]:
         """Take steps until there is nothing to do but wait. A claim that its token refuses holds no other step back.
+
+        Parameters
+        ----------
+        owner : int or str, optional
+            Whose money; by default the sender's.
+        on_step : callable, optional
+            Given each step when it is done.
 
         Returns
         -------
@@ -236,6 +253,7 @@ class Escape:
         ProofbookError
             From a step; those before it stand, and running again goes on after them. That of a claim comes last.
         """
+        self.await_pending()
         done: list[Done] = []
         refused: dict[int, ChainError] = {}
         for _ in range(MAX_STEPS):
@@ -253,7 +271,31 @@ class Escape:
                 if step.name != "claim" or step.token is None:
                     raise
                 refused[step.token] = error
+            else:
+                if on_step is not None:
+                    on_step(done[-1])
         raise NotNow(f"no end after {MAX_STEPS} steps", "run it again to go on")
+
+    def await_pending(self) -> None:
+        """Wait for transactions of an earlier run that are still on their way; else their steps would be taken twice.
+
+        Raises
+        ------
+        NotNow
+            If they are not mined in time.
+        """
+        address = self._sender_address()
+        for waited in range(PENDING_SECONDS):
+            mined, sent = (
+                quantity(self.rpc.call("eth_getTransactionCount", address, tag)) for tag in ("latest", "pending")
+            )
+            if mined >= sent:
+                return
+            if not waited:
+                self._progress("waiting for a transaction of yours that is still on its way")
+            time.sleep(1)
+            self._chain.forget()
+        raise NotNow("a transaction of yours is not mined", "wait, or send it again at a higher gas price")
 
     # --- edges
 
@@ -268,18 +310,20 @@ class Escape:
         return self._account if isinstance(self._account, str) else str(self._account.address)
 
     def _unserved(self, request_id: int) -> Queued:
-        for queued in waiting(self.exchange, self.history):
-            if queued.id == request_id:
-                return queued
+        queued = self.history.requests.get(request_id)
+        if queued is not None and request_id not in self.history.reclaimed:
+            return queued
         raise NotNow(f"request {request_id} does not wait", "it was served or taken back, or never was")
 
     def _send(self, step: Step, function: str, *arguments: Any, value: int = 0) -> Done:
-        """Send a transaction and read the chain again."""
+        """Send a transaction; the chain is read again before anything else of it is used."""
         self._sender_address()
         assert self._account is not None
         abi = escape_abi()
-        contract = self._w3.eth.contract(address=Web3.to_checksum_address(self.exchange.address), abi=abi)
+        contract = self._w3.eth.contract(address=Web3.to_checksum_address(self.address), abi=abi)
         sender = Sender(self._w3, self._account, abi)
-        receipt = sender.send(contract.functions[function](*arguments), value)
-        self.refresh()
+        try:
+            receipt = sender.send(contract.functions[function](*arguments), value)
+        finally:
+            self._chain.forget()
         return Done(step, Web3.to_hex(receipt["transactionHash"]))

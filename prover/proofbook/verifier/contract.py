@@ -59,6 +59,8 @@ class Exchange:
         0x and 40 lower-case hex digits.
     chain_id, block, time : int
         Chain, block number and block time of all reads.
+    block_hash : str
+        Of that block.
     domain : int
         Of signed actions, computed here.
     preset : Preset
@@ -83,6 +85,7 @@ class Exchange:
     chain_id: int
     block: int
     time: int
+    block_hash: str
     domain: int
     preset: Preset
     genesis_root: int
@@ -170,11 +173,13 @@ def read_exchange(rpc: Rpc, contract: str, block: int | None = None) -> Exchange
 
 def _read(r: Reader) -> Exchange:
     chain_id = r.rpc.chain_id()
+    block_hash, block_time = r.rpc.block(r.block)
     return Exchange(
         address=r.address,
         chain_id=chain_id,
         block=r.block,
-        time=r.rpc.block_time(r.block),
+        time=block_time,
+        block_hash=block_hash,
         domain=domain_of(chain_id, r.address),
         preset=_preset(r.number("accountDepth"), r.number("orderDepth")),
         genesis_root=r.number("genesisRoot"),

@@ -20,15 +20,29 @@ class RpcUnavailable(VerifierError):
 
 
 class RpcRefused(VerifierError):
-    """The node answered with an error."""
+    """The node answered with an error.
+
+    Attributes
+    ----------
+    answer : dict
+        The error object: code, message and data, as the node gave them.
+    """
 
     code: ClassVar[str] = "rpc_refused"
+    # Not among the arguments: errors cross process borders by message and hint.
+    answer: dict[str, Any] = {}
 
 
 class RpcMalformed(VerifierError):
     """The node answered with something of a wrong form."""
 
     code: ClassVar[str] = "rpc_malformed"
+
+
+class RpcTooLarge(RpcMalformed):
+    """What was asked for is more than the node gives, or more than is taken."""
+
+    code: ClassVar[str] = "rpc_too_large"
 
 
 class NotAnExchange(VerifierError):

@@ -1,16 +1,13 @@
-"""The exchange's history out of the chain's logs and the batches' calldata.
-
-Nothing here trusts the node to be complete: requests and batches are numbered without gaps, so what is missing shows.
-"""
+"""What an exchange's history consists of, and what remains of it; a batch read out of its transaction."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from proofbook.protocol.errors import ProofbookError
+from proofbook.protocol.state import State
 from proofbook.protocol.table import FEE_ACCOUNT
 from proofbook.protocol.words import (
     Header,
@@ -20,9 +17,9 @@ from proofbook.protocol.words import (
     actions_from_calldata,
     fees_from_calldata,
 )
-from proofbook.verifier.abi import address_number, decode_commit, decode_event, log_transaction, topic
+from proofbook.verifier.abi import decode_commit, log_transaction
 from proofbook.verifier.contract import Exchange
-from proofbook.verifier.errors import RpcMalformed, RpcRefused, RpcUnavailable
+from proofbook.verifier.errors import RpcMalformed
 from proofbook.verifier.rpc import Rpc, data
 
 Progress = Callable[[str], None]
@@ -121,17 +118,27 @@ class Exit:
 
 
 @dataclass(slots=True)
-class History:
-    """Everything that happened up to a block.
+class Ledger:
+    """What came of everything that happened up to a block: as small as what it describes, however long it took.
 
     Attributes
     ----------
-    requests : list of Queued
-        By id.
-    batches : list of Batch
-        By number, without gaps from 1; ends where a batch can't be read.
+    state : State
+        After the last batch that was applied.
+    block : int
+        Everything up to this block is in here; -1 for nothing yet.
+    block_hash : str
+        Of that block, "" where it was not asked for.
+    number, served, timestamp : int
+        Of the last batch: its number, requests served by then, its time (Unix seconds).
+    batch_block : int
+        Block of the last batch, 0 before the first.
+    queued : int
+        Requests ever queued.
+    requests : dict of int to Queued
+        Those that no batch served, by id, also those taken back.
     claims : Counter
-        (owner, token) to quanta credited and not paid out.
+        (owner, token) to quanta credited and not paid out; none is 0.
     exits : dict of int to Exit
         By account.
     reclaimed : set of int
@@ -140,8 +147,15 @@ class History:
         What does not fit together.
     """
 
-    requests: list[Queued] = field(default_factory=list)
-    batches: list[Batch] = field(default_factory=list)
+    state: State
+    block: int = -1
+    block_hash: str = ""
+    number: int = 0
+    served: int = 0
+    timestamp: int = 0
+    batch_block: int = 0
+    queued: int = 0
+    requests: dict[int, Queued] = field(default_factory=dict)
     claims: Counter[tuple[int, int]] = field(default_factory=Counter)
     exits: dict[int, Exit] = field(default_factory=dict)
     reclaimed: set[int] = field(default_factory=set)
@@ -151,11 +165,30 @@ class History:
         """Add a problem."""
         self.problems.append(Problem(code, text))
 
+    def copy(self) -> Ledger:
+        """Return an independent one; a state is never changed, so both may have it."""
+        return replace(
+            self,
+            requests=dict(self.requests),
+            claims=Counter(self.claims),
+            exits=dict(self.exits),
+            reclaimed=set(self.reclaimed),
+            problems=list(self.problems),
+        )
 
-def read_history(
-    rpc: Rpc, exchange: Exchange, first: int = 0, progress: Progress = silent, known: Sequence[Batch] = ()
-) -> History:
-    """Read the exchange's history up to its block.
+    def waiting(self) -> list[Queued]:
+        """Return the requests that are neither served nor taken back, oldest first."""
+        return [q for q in self.requests.values() if q.id not in self.reclaimed]
+
+    def credit(self, owner: int, token: int, quanta: int) -> None:
+        """Add to a claim, or take from it."""
+        self.claims[owner, token] += quanta
+        if not self.claims[owner, token]:
+            del self.claims[owner, token]
+
+
+def read_batch(rpc: Rpc, exchange: Exchange, event: tuple[Any, ...], log: dict[str, Any]) -> Batch:
+    """Fetch a batch's transaction (M19: its calldata is all the data there is) and decode it.
 
     Parameters
     ----------
@@ -163,94 +196,18 @@ def read_history(
         The node.
     exchange : Exchange
         The contract.
-    first : int
-        Block to start at: that of the deployment, or before.
-    progress : Progress
-        Told the stages.
-    known : sequence of Batch
-        From an earlier reading: a batch whose event is the same is not fetched again.
+    event : tuple
+        Arguments of its `BatchCommitted`.
+    log : dict
+        That event as the node gave it.
 
     Raises
     ------
-    RpcUnavailable, RpcRefused, RpcMalformed
-        When the node fails; what it leaves out or gets wrong becomes a problem.
+    RpcUnavailable, RpcRefused
+        When the node fails.
+    ProofbookError
+        When the transaction is missing, or says something else than the event.
     """
-    history = History()
-    progress("reading requests")
-    _read_requests(history, exchange, _events(rpc, exchange, "RequestQueued", first))
-    progress("reading claims and exits")
-    for arguments, _ in _events(rpc, exchange, "ClaimCredited", first):
-        history.claims[address_number(arguments[0]), arguments[1]] += arguments[2]
-    for arguments, _ in _events(rpc, exchange, "ClaimPaid", first):
-        history.claims[address_number(arguments[0]), arguments[1]] -= arguments[2]
-    for (account, owner, tokens, amounts), _ in _events(rpc, exchange, "Exited", first):
-        history.exits[account] = Exit(address_number(owner), tokens, tuple(amounts))
-    for arguments, _ in _events(rpc, exchange, "Reclaimed", first):
-        history.reclaimed.add(arguments[0])
-    reader = _BatchReader(rpc, exchange, {batch.tx: batch for batch in known})
-    _read_batches(reader, history, list(_events(rpc, exchange, "BatchCommitted", first)), progress)
-    return history
-
-
-def _events(rpc: Rpc, exchange: Exchange, name: str, first: int) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    for log in rpc.logs(exchange.address, topic(name), first, exchange.block):
-        if str(log.get("address", "")).lower() != exchange.address:
-            raise RpcMalformed("eth_getLogs: an event of another contract")
-        yield decode_event(name, log), log
-
-
-def _read_requests(
-    history: History, exchange: Exchange, events: Iterator[tuple[tuple[Any, ...], dict[str, Any]]]
-) -> None:
-    for (id_, account, _, kind, token, amount, owner, pub_x, pub_y, fee, deadline), _ in events:
-        if id_ != len(history.requests):
-            history.note("requests_missing", f"request {id_} follows request {len(history.requests) - 1}")
-            return
-        request = Request(kind, account, token, amount, address_number(owner), pub_x, pub_y)
-        history.requests.append(Queued(id_, request, fee, deadline))
-    if len(history.requests) != exchange.queued:
-        history.note("requests_missing", f"{len(history.requests)} of {exchange.queued} requests have an event")
-
-
-@dataclass(frozen=True, slots=True)
-class _BatchReader:
-    rpc: Rpc
-    exchange: Exchange
-    known: dict[str, Batch]
-
-    def read(self, event: tuple[Any, ...], log: dict[str, Any]) -> Batch:
-        number, _, _, old_root, new_root, *_ = event
-        known = self.known.get(log_transaction(log))
-        if known is not None:
-            header = known.page.header
-            if (header.number, header.old_root, header.new_root) == (number, old_root, new_root):
-                return known
-        return _read_batch(self.rpc, self.exchange, event, log)
-
-
-def _read_batches(
-    reader: _BatchReader, history: History, events: list[tuple[tuple[Any, ...], dict[str, Any]]], progress: Progress
-) -> None:
-    for arguments, log in events:
-        number = len(history.batches) + 1
-        if arguments[0] != number:
-            history.note("batches_missing", f"batch {arguments[0]} comes where batch {number} should")
-            return
-        progress(f"reading batch {number} of {len(events)}")
-        try:
-            history.batches.append(reader.read(arguments, log))
-        except ProofbookError as error:
-            if isinstance(error, (RpcUnavailable, RpcRefused)):
-                raise
-            history.note("batch_unreadable", f"batch {number}: {error}")
-            return
-    if len(history.batches) != reader.exchange.batch_number:
-        told = reader.exchange.batch_number
-        history.note("batches_missing", f"{len(history.batches)} of {told} batches have an event")
-
-
-def _read_batch(rpc: Rpc, exchange: Exchange, event: tuple[Any, ...], log: dict[str, Any]) -> Batch:
-    """Fetch a batch's transaction (M19: its calldata is all the data there is) and decode it."""
     number, size_id, timestamp, old_root, new_root, first_request, *counts = event
     tx = log_transaction(log)
     found = rpc.call("eth_getTransactionByHash", tx)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from proofbook.protocol.errors import ProofbookError
-from proofbook.protocol.messages import challenge
-from proofbook.protocol.sponge import horner
-from proofbook.protocol.words import page_words
+from proofbook.protocol.state import State
 from proofbook.verifier.code import own_build, repository_root
 from proofbook.verifier.contract import Exchange, read_exchange, vault_of
 from proofbook.verifier.errors import BuildUnavailable, RpcMalformed, RpcRefused
-from proofbook.verifier.groth16 import BadPoint, VerifyingKey, read_key, verify
-from proofbook.verifier.history import Batch, History, Problem, Progress, read_history, silent
-from proofbook.verifier.keys import BATCH_INPUTS, EXIT_INPUTS, KeyReport, report_keys
-from proofbook.verifier.replay import Replay, exit_problems, genesis_problems, outstanding, root_problems
+from proofbook.verifier.groth16 import BadPoint, read_key
+from proofbook.verifier.history import Batch, Ledger, Problem, Progress, silent
+from proofbook.verifier.keys import EXIT_INPUTS, KeyReport, report_keys
+from proofbook.verifier.proofs import ProofChecker
+from proofbook.verifier.replay import (
+    book_problems,
+    claimed,
+    end_problems,
+    exit_problems,
+    genesis_problems,
+    outstanding,
+)
 from proofbook.verifier.rpc import Rpc
+from proofbook.verifier.stream import follow
 
 
 @dataclass(frozen=True)
@@ -116,21 +120,21 @@ class _Check:
 
     def __init__(self, rpc: Rpc, exchange: Exchange, progress: Progress, first_block: int) -> None:
         self.rpc, self.exchange, self.progress = rpc, exchange, progress
+        self.first_block = first_block
         self.problems: list[Problem] = []
-        self.history: History = read_history(rpc, exchange, first_block, progress)
-        self.problems += self.history.problems
+        self.proofs = ProofChecker(exchange)
+        self.proofs_checked = 0
 
     def report(self) -> Report:
         code_matches = self._code()
         batch_keys, exit_key = self._keys()
-        replay = self._replay()
-        proofs = sum(1 for batch in self.history.batches if self._proof(batch))
-        vault, liabilities = self._money(replay)
+        ledger = self._rebuild()
+        vault, liabilities = self._money(ledger)
         return Report(
             root_on_chain=self.exchange.state_root,
-            root_rebuilt=replay.state.root,
+            root_rebuilt=ledger.state.root,
             batches=self.exchange.batch_number,
-            proofs_checked=proofs,
+            proofs_checked=self.proofs_checked,
             code_matches=code_matches,
             batch_keys=batch_keys,
             exit_key=exit_key,
@@ -157,64 +161,39 @@ class _Check:
             self.note("key", f"exit circuit: {error}")
         return report_keys(self.exchange, _keys_dir())
 
-    @cached_property
-    def _batch_keys(self) -> list[VerifyingKey | None]:
-        return [self._batch_key(k, size.key) for k, size in enumerate(self.exchange.sizes)]
+    def _rebuild(self) -> Ledger:
+        exchange = self.exchange
+        start = Ledger(State(exchange.preset), block=self.first_block - 1)
+        ledger = follow(self.rpc, exchange, start, self.progress, self._proof)
+        self.problems += [*self.proofs.problems, *ledger.problems, *genesis_problems(exchange)]
+        self.problems += end_problems(exchange, ledger)
+        return ledger
 
-    def _batch_key(self, size_id: int, data: bytes) -> VerifyingKey | None:
-        try:
-            return read_key(data, BATCH_INPUTS)
-        except BadPoint as error:
-            self.note("key", f"batch size {size_id}: {error}")
-            return None
+    def _proof(self, batch: Batch) -> None:
+        self.progress(f"checking proof {batch.number} of {self.exchange.batch_number}")
+        problem = self.proofs.check(batch)
+        if problem is None:
+            self.proofs_checked += 1
+        else:
+            self.problems.append(problem)
 
-    def _replay(self) -> Replay:
-        replay = Replay(self.exchange)
-        self.problems += genesis_problems(self.exchange)
-        self.problems += replay.advance(self.history, self.progress)
-        self.problems += root_problems(self.exchange, replay)
-        return replay
-
-    def _proof(self, batch: Batch) -> bool:
-        self.progress(f"checking proof {batch.number} of {len(self.history.batches)}")
-        exchange, header = self.exchange, batch.page.header
-        try:
-            size = exchange.sizes[header.size_id].size
-            words = page_words(batch.page, size)
-            z = challenge(exchange.chain_id, exchange.address, header.size_id, words, batch.c)
-            key = self._batch_keys[header.size_id]
-            holds = key is not None and verify(key, batch.proof, (batch.c, z, horner(words, z)))
-        except (ProofbookError, IndexError) as error:
-            self.note("proof", f"batch {batch.number}: {error}")
-            return False
-        if not holds:
-            self.note("proof", f"batch {batch.number}: its proof does not hold for its data")
-        return holds
-
-    def _money(self, replay: Replay) -> tuple[dict[str, int], dict[str, int]]:
+    def _money(self, ledger: Ledger) -> tuple[dict[str, int], dict[str, int]]:
         """Compare what is owed with what is there, and with the contract's own books."""
         self.progress("comparing vault and liabilities")
-        self.problems += exit_problems(self.history, replay.state)
-        inside = outstanding(self.exchange, self.history, replay.state)
-        claims: Counter[int] = Counter()
-        for (_, token_id), amount in self.history.claims.items():
-            claims[token_id] += amount
+        self.problems += exit_problems(ledger) + book_problems(self.exchange, ledger)
+        inside, claims = outstanding(ledger), claimed(ledger)
         vault: dict[str, int] = {}
         liabilities: dict[str, int] = {}
         for token in self.exchange.tokens:
-            books, rebuilt = (token.outstanding, token.claims), (inside.pop(token.id, 0), claims.pop(token.id, 0))
-            if books != rebuilt:
-                self.note("books", f"{token.symbol}: (outstanding, claims) is {books} on chain, {rebuilt} rebuilt")
-            liabilities[token.symbol] = sum(rebuilt) * token.quantum
+            owed = inside[token.id] + claims[token.id]
+            liabilities[token.symbol] = owed * token.quantum
             try:
                 vault[token.symbol] = vault_of(self.rpc, self.exchange, token)
             except (RpcRefused, RpcMalformed) as error:
                 self.note("token", f"{token.symbol} does not tell its balance: {error}")
                 vault[token.symbol] = 0
-            if vault[token.symbol] < max(sum(rebuilt), sum(books)) * token.quantum:
+            if vault[token.symbol] < max(owed, token.outstanding + token.claims) * token.quantum:
                 self.note("insolvent", f"{token.symbol}: the vault holds less than is owed")
-        for token_id in sorted({k for total in (inside, claims) for k, amount in total.items() if amount}):
-            self.note("books", f"token {token_id} is owed and is none of the exchange's")
         return vault, liabilities
 
 

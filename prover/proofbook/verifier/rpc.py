@@ -1,40 +1,83 @@
-"""JSON-RPC over HTTP, and nothing else: size limits, retries, typed errors, event queries in pieces."""
+"""JSON-RPC over HTTP, and nothing else: size limits, patience, several nodes, typed errors, event queries in pieces."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import httpx
 
-from proofbook.verifier.errors import RpcMalformed, RpcRefused, RpcUnavailable
+from proofbook.verifier.errors import RpcMalformed, RpcRefused, RpcTooLarge, RpcUnavailable
 
 MAX_ANSWER: Final = 64 << 20
-MAX_TRIES: Final = 5
+MAX_TRIES: Final = 7
+MAX_PAUSE_S: Final = 30.0
+"""No longer than this between two tries, whatever a node asks for."""
+MAX_NODES: Final = 16
+MAX_SPAN: Final = 1 << 20
+"""Blocks in one query of events."""
 MAX_DEPTH: Final = 64
+_FIRST_PAUSE_S: Final = 0.2
+_FIRST_SPAN: Final = 1 << 16
+_CALM: Final = 16
+"""Good answers after which a range that was refused before is tried again."""
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_BUSY: Final = (429, 502, 503, 504)
+_BUSY: Final = (408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529)
+_LIMIT_CODES: Final = (-32005, 429)
+# Nodes say "slow down" and "not there yet" in words of their own; both pass with time, or at another node.
+_PASSING: Final = (
+    "too many requests",
+    "rate limit",
+    "request limit",
+    "request rate",
+    "requests per second",
+    "compute units",
+    "throttl",
+    "try again",
+    "header not found",
+    "unknown block",
+    "block not found",
+)
 
 
 class Rpc:
-    """A node, asked one question at a time.
+    """One or more nodes of a chain, asked one question at a time; when one fails, the next is asked.
 
     Parameters
     ----------
-    url : str
-        http or https.
+    url : str or sequence of str
+        http or https addresses, one or more; commas separate several in one text.
     timeout : float
         Seconds for one answer.
+    trust_env : bool
+        Whether the environment may name a proxy.
+    pause : callable
+        Waits some seconds between tries.
     """
 
-    def __init__(self, url: str, timeout: float = 60.0) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise RpcUnavailable(f"not an http address: {url[:100]}", "give it as http://host:port")
-        self.url = url
-        self._client = httpx.Client(timeout=timeout)
+    def __init__(
+        self,
+        url: str | Sequence[str],
+        timeout: float = 60.0,
+        trust_env: bool = False,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.urls = addresses(url)
+        self._client = httpx.Client(timeout=timeout, trust_env=trust_env)
+        self._pause = pause
+        self._at = 0
         self._id = 0
+        self._span = _FIRST_SPAN
+        self._refused_span = 0
+        self._calm = 0
+
+    @property
+    def url(self) -> str:
+        """The node that is asked next."""
+        return self.urls[self._at]
 
     def call(self, method: str, *parameters: Any) -> Any:
         """Call a method and return its result.
@@ -42,76 +85,113 @@ class Rpc:
         Raises
         ------
         RpcUnavailable
-            If the node does not answer, after some tries.
+            If no node answers, after some tries.
         RpcRefused
-            If it answers with an error.
-        RpcMalformed
-            If its answer is too large or not JSON-RPC.
+            If one answers with an error, and no other with anything better.
+        RpcMalformed, RpcTooLarge
+            If its answer is not JSON-RPC, after some tries, or too large.
         """
         self._id += 1
-        body = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": list(parameters)}
+        failed = _PassingError(_no_answer(method, "nobody was asked"))
         for attempt in range(MAX_TRIES):
-            try:
-                return self._result(method, self._post(body))
-            except (httpx.HTTPError, _BusyError) as error:
-                if attempt == MAX_TRIES - 1:
-                    told = f"{type(error).__name__}: {error}"
-                    raise RpcUnavailable(f"the node does not answer {method}: {told}", "is it running?") from error
-                time.sleep(0.2 * 2**attempt)
+            refused: RpcRefused | RpcTooLarge | None = None
+            for _ in self.urls:
+                try:
+                    return self._ask(method, parameters)
+                except (RpcRefused, RpcTooLarge) as error:
+                    refused = error
+                except _PassingError as error:
+                    failed = error
+                self._at = (self._at + 1) % len(self.urls)
+            if refused is not None:
+                raise refused
+            if failed.is_final or attempt == MAX_TRIES - 1:
+                raise failed.typed from failed
+            self._pause(min(MAX_PAUSE_S, max(failed.after, _FIRST_PAUSE_S * 2**attempt)))
         raise AssertionError("unreachable")
 
-    def _post(self, body: dict[str, Any]) -> bytes:
+    def _ask(self, method: str, parameters: Sequence[Any]) -> Any:
+        """Ask one node once; what may pass with time is a `_PassingError`."""
+        body = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": list(parameters)}
+        try:
+            answer, status = self._post(body)
+            return _result(method, answer, status, self._id)
+        except httpx.ReadTimeout as error:
+            if method == "eth_getLogs":
+                raise RpcTooLarge(f"{method}: no answer in time") from error
+            raise _PassingError(_no_answer(method, error)) from error
+        except httpx.HTTPError as error:
+            raise _PassingError(_no_answer(method, error)) from error
+        except RpcTooLarge:
+            raise
+        except RpcMalformed as error:
+            # Cut off on its way, perhaps: what is no answer at all is asked for again.
+            raise _PassingError(error) from error
+
+    def _post(self, body: dict[str, Any]) -> tuple[bytes, int]:
+        method = body["method"]
         with self._client.stream("POST", self.url, json=body) as response:
             if response.status_code in _BUSY:
-                raise _BusyError(f"HTTP {response.status_code}")
+                after = _retry_after(response.headers.get("Retry-After", ""))
+                raise _PassingError(_no_answer(method, f"HTTP {response.status_code}"), after)
             answer = bytearray()
             for piece in response.iter_bytes():
                 answer += piece
                 if len(answer) > MAX_ANSWER:
-                    raise RpcMalformed(f"{body['method']}: an answer of more than {MAX_ANSWER} bytes")
-        return bytes(answer)
+                    raise RpcTooLarge(f"{method}: an answer of more than {MAX_ANSWER} bytes")
+            return bytes(answer), response.status_code
 
-    @staticmethod
-    def _result(method: str, answer: bytes) -> Any:
-        if _depth(answer) > MAX_DEPTH:
-            raise RpcMalformed(f"{method}: the answer is nested too deeply")
-        try:
-            told = json.loads(answer)
-        except ValueError as error:
-            raise RpcMalformed(f"{method}: the answer is no JSON", "is this the address of a node?") from error
-        if not isinstance(told, dict):
-            raise RpcMalformed(f"{method}: the answer is no JSON-RPC", "is this the address of a node?")
-        if told.get("error") is not None:
-            refusal = told["error"]
-            reason = refusal.get("message") if isinstance(refusal, dict) else refusal
-            raise RpcRefused(f"{method}: {str(reason)[:500]}")
-        if "result" not in told:
-            raise RpcMalformed(f"{method}: the answer has no result", "is this the address of a node?")
-        return told["result"]
+    def ranges(
+        self, address: str, topics: Sequence[str], first: int, last: int
+    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """Yield the contract's events of some kinds in blocks `first` to `last`, both included, range by range.
 
-    def logs(self, address: str, topic: str, first: int, last: int) -> Iterator[dict[str, Any]]:
-        """Yield the contract's events of one kind in blocks `first` to `last`, both included, in order.
+        Nodes limit range or results, each with words of its own: a refused range is asked for in smaller pieces, and
+        pieces grow again as long as nothing is refused.
 
-        Nodes limit range or results, each with words of its own: a refused range is asked for in smaller pieces.
+        Yields
+        ------
+        upto : int
+            The range's last block.
+        events : list of dict
+            Those of the range, in order.
 
         Raises
         ------
-        RpcRefused
+        RpcRefused, RpcTooLarge
             If a single block is refused.
         """
-        at, span = first, max(1, last - first + 1)
+        at, impatience = first, 0
         while at <= last:
-            upto = min(at + span - 1, last)
-            query = {"address": address, "topics": [topic], "fromBlock": hex(at), "toBlock": hex(upto)}
+            span = min(self._span, last - at + 1)
+            upto = at + span - 1
+            query = {"address": address, "topics": [list(topics)], "fromBlock": hex(at), "toBlock": hex(upto)}
             try:
                 found = self.call("eth_getLogs", query)
-            except (RpcRefused, RpcMalformed):
-                if span == 1:
-                    raise
-                span = max(1, span // 4)
+            except (RpcRefused, RpcTooLarge) as error:
+                if span > 1:
+                    self._span, self._refused_span, self._calm = span // 2, span, 0
+                else:
+                    impatience = self._wait_or_raise(error, impatience)
                 continue
-            yield from _sorted_logs(found, at, upto)
-            at, span = upto + 1, span * 2
+            yield upto, _sorted_logs(found, at, upto)
+            at, impatience = upto + 1, 0
+            self._grow()
+
+    def _wait_or_raise(self, error: RpcRefused | RpcTooLarge, waited: int) -> int:
+        """Wait where a single block is "over the limit": then it was one of requests after all."""
+        code = error.answer.get("code") if isinstance(error, RpcRefused) else None
+        if code not in _LIMIT_CODES or waited >= MAX_TRIES:
+            raise error
+        self._pause(min(MAX_PAUSE_S, 2.0**waited))
+        return waited + 1
+
+    def _grow(self) -> None:
+        self._calm += 1
+        if self._calm >= _CALM:
+            self._calm = self._refused_span = 0
+        if not self._refused_span or self._span * 2 < self._refused_span:
+            self._span = min(MAX_SPAN, self._span * 2)
 
     def block_number(self) -> int:
         """Return the latest block's number."""
@@ -125,12 +205,90 @@ class Rpc:
         """Return a contract's runtime code."""
         return data(self.call("eth_getCode", address, hex(block)))
 
-    def block_time(self, block: int) -> int:
-        """Return a block's timestamp, Unix seconds."""
-        found = self.call("eth_getBlockByNumber", hex(block), False)
+    def block(self, number: int) -> tuple[str, int]:
+        """Return a block's hash, 0x and 64 hex digits, and its timestamp, Unix seconds; `RpcMalformed` without one."""
+        found = self.call("eth_getBlockByNumber", hex(number), False)
         if not isinstance(found, dict):
-            raise RpcMalformed(f"there is no block {block}")
-        return quantity(found.get("timestamp"))
+            raise RpcMalformed(f"there is no block {number}")
+        digest = found.get("hash")
+        if len(data(digest)) != 32 or quantity(found.get("number")) != number:
+            raise RpcMalformed(f"block {number} has no hash, or is another one")
+        return str(digest).lower(), quantity(found.get("timestamp"))
+
+    def has_block(self, number: int, digest: str) -> bool:
+        """Tell whether a block is still the chain's."""
+        try:
+            return self.block(number)[0] == digest
+        except RpcMalformed:
+            return False
+
+
+def addresses(url: str | Sequence[str]) -> tuple[str, ...]:
+    """Return nodes' addresses out of texts with commas; `RpcUnavailable` for one that is none."""
+    texts = [url] if isinstance(url, str) else list(url)
+    found = tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
+    if not 1 <= len(found) <= MAX_NODES:
+        raise RpcUnavailable(f"{len(found)} node addresses", f"give 1 to {MAX_NODES}, as http://host:port")
+    for one in found:
+        if not one.startswith(("http://", "https://")):
+            raise RpcUnavailable(f"not an http address: {one[:100]}", "give it as http://host:port")
+    return found
+
+
+class _PassingError(Exception):
+    """Something that may pass: the node is asked again, or another one."""
+
+    def __init__(self, typed: RpcUnavailable | RpcMalformed, after: float = 0.0, is_final: bool = False) -> None:
+        super().__init__(str(typed))
+        self.typed, self.after, self.is_final = typed, after, is_final
+
+
+def _no_answer(method: str, error: Exception | str) -> RpcUnavailable:
+    told = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    return RpcUnavailable(f"the node does not answer {method}: {told}", "is it running? another one may do")
+
+
+def _retry_after(text: str) -> float:
+    """Return the seconds that a busy node asks for: a number, or a date."""
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
+def _result(method: str, answer: bytes, status: int, id_: int) -> Any:
+    if _depth(answer) > MAX_DEPTH:
+        raise RpcMalformed(f"{method}: the answer is nested too deeply")
+    try:
+        told = json.loads(answer)
+    except (ValueError, RecursionError) as error:
+        if status >= 400:
+            raise _PassingError(_no_answer(method, f"HTTP {status}"), is_final=True) from error
+        raise RpcMalformed(f"{method}: the answer is no JSON", "is this the address of a node?") from error
+    if not isinstance(told, dict):
+        raise RpcMalformed(f"{method}: the answer is no JSON-RPC", "is this the address of a node?")
+    if told.get("error") is not None:
+        _refuse(method, told["error"])
+    if "result" not in told:
+        raise RpcMalformed(f"{method}: the answer has no result", "is this the address of a node?")
+    if told.get("id") != id_:
+        raise RpcMalformed(f"{method}: the answer to another question", "is this the address of a node?")
+    return told["result"]
+
+
+def _refuse(method: str, refusal: Any) -> None:
+    """Raise what an error object says: `_PassingError` where patience helps."""
+    parts = refusal if isinstance(refusal, dict) else {"message": refusal}
+    code, reason = parts.get("code"), str(parts.get("message"))[:500]
+    words = reason.lower()
+    # -32005 is "limit exceeded": of results, where events are asked for, which no patience mends but a smaller range.
+    if any(word in words for word in _PASSING) or (code in _LIMIT_CODES and method != "eth_getLogs"):
+        raise _PassingError(_no_answer(method, reason), after=1.0)
+    error = RpcRefused(f"{method}: {reason}")
+    error.answer = {"code": code, "message": reason, "data": parts.get("data")}
+    raise error
 
 
 def _depth(text: bytes) -> int:
@@ -140,10 +298,6 @@ def _depth(text: bytes) -> int:
         depth += 1 if bracket in b"[{" else -1
         deepest = max(deepest, depth)
     return deepest
-
-
-class _BusyError(Exception):
-    """The node asks for patience."""
 
 
 def _sorted_logs(found: Any, first: int, last: int) -> list[dict[str, Any]]:

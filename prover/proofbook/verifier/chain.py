@@ -1,0 +1,152 @@
+"""An exchange followed over time: read, rebuilt as far as it is new, from a checkpoint where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from proofbook.protocol.state import State
+from proofbook.verifier.checkpoint import Checkpoints
+from proofbook.verifier.contract import Exchange, read_exchange
+from proofbook.verifier.errors import HistoryBroken, RpcUnavailable
+from proofbook.verifier.history import Ledger, Problem, Progress, silent
+from proofbook.verifier.replay import book_problems, end_problems, genesis_problems
+from proofbook.verifier.rpc import Rpc
+from proofbook.verifier.stream import OnBatch, follow
+
+MAX_REORGS: Final = 5
+
+
+class Chain:
+    """The contract and its ledger, read when they are first used.
+
+    Parameters
+    ----------
+    rpc : Rpc
+        The nodes.
+    contract : str
+        The exchange.
+    first_block : int
+        Block of the deployment, or any before.
+    progress : Progress
+        Told the stages.
+    cache : Path, optional
+        Where checkpoints are kept; none without.
+    on_batch : callable, optional
+        Given every batch that is read. After a reorganization of the chain, batches come again.
+    every : float
+        Seconds at least between two checkpoints.
+
+    Attributes
+    ----------
+    problems : tuple of Problem
+        What did not fit together when it was read last.
+    """
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        contract: str,
+        first_block: int = 0,
+        progress: Progress = silent,
+        cache: Path | None = None,
+        on_batch: OnBatch | None = None,
+        every: float = 5.0,
+    ) -> None:
+        self.rpc, self._contract, self._first = rpc, contract, first_block
+        self._progress, self._cache, self._on_batch, self._every = progress, cache, on_batch, every
+        self._exchange: Exchange | None = None
+        self._ledger: Ledger | None = None
+        self._checkpoints: Checkpoints | None = None
+        self.problems: tuple[Problem, ...] = ()
+
+    @property
+    def exchange(self) -> Exchange:
+        """The contract; errors as `read`."""
+        self._ensure()
+        assert self._exchange is not None
+        return self._exchange
+
+    def _ensure(self) -> None:
+        if self._exchange is None:
+            self.read()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger, up to the contract's block if there are no problems; errors as `read`."""
+        self._ensure()
+        assert self._ledger is not None
+        return self._ledger
+
+    def forget(self) -> None:
+        """Have the chain read again before anything of it is used."""
+        self._exchange = None
+
+    def require(self) -> None:
+        """Raise `HistoryBroken` if the data do not lead to what the contract has; errors as `read`."""
+        self._ensure()
+        if self.problems:
+            raise HistoryBroken(tuple(str(problem) for problem in self.problems))
+
+    def read(self) -> None:
+        """Read the chain again. What does not fit together is among the problems then.
+
+        Raises
+        ------
+        VerifierError
+            When the node fails or there is no exchange.
+        """
+        for _ in range(MAX_REORGS):
+            exchange = read_exchange(self.rpc, self._contract)
+            start = self._start(exchange)
+            ledger = self._follow(exchange, start or self._nothing(exchange))
+            problems = _problems(exchange, ledger)
+            if problems and start is not None and problems != list(self.problems) and self._is_current(exchange):
+                # Is it the chain, or what was kept of it? From the beginning, nothing kept is in it.
+                self._progress("what was kept does not lead to the contract's state: from the beginning again")
+                ledger = self._follow(exchange, self._nothing(exchange))
+                problems = _problems(exchange, ledger)
+                if not problems and self._checkpoints is not None:
+                    self._checkpoints.clear()
+            if self._is_current(exchange):
+                self._accept(exchange, ledger, problems)
+                return
+            self._progress("the chain was reorganized while it was read: once more")
+        raise RpcUnavailable("the chain is reorganized again and again", "ask another node, or wait")
+
+    def _is_current(self, exchange: Exchange) -> bool:
+        return self.rpc.has_block(exchange.block, exchange.block_hash)
+
+    def _accept(self, exchange: Exchange, ledger: Ledger, problems: list[Problem]) -> None:
+        self._exchange, self._ledger, self.problems = exchange, ledger, tuple(problems)
+        ledger.block_hash = exchange.block_hash
+        if not problems and self._checkpoints is not None:
+            self._checkpoints.offer(self.rpc, exchange, ledger)
+
+    def _nothing(self, exchange: Exchange) -> Ledger:
+        return Ledger(State(exchange.preset), block=self._first - 1)
+
+    def _start(self, exchange: Exchange) -> Ledger | None:
+        """Return what is known already and still holds."""
+        if self._cache is not None and self._checkpoints is None:
+            place = (self._cache, exchange.chain_id, exchange.address)
+            self._checkpoints = Checkpoints(*place, self._progress, self._every)
+        known = self._ledger
+        if known is not None and not self.problems and known.block <= exchange.block:
+            if self.rpc.has_block(known.block, known.block_hash):
+                return known
+            self._progress(f"block {known.block} is not the chain's any more")
+        return self._checkpoints.load(self.rpc, exchange) if self._checkpoints is not None else None
+
+    def _follow(self, exchange: Exchange, start: Ledger) -> Ledger:
+        def keep(ledger: Ledger) -> None:
+            if self._checkpoints is not None:
+                self._checkpoints.offer(self.rpc, exchange, ledger)
+
+        return follow(self.rpc, exchange, start, self._progress, self._on_batch, keep)
+
+
+def _problems(exchange: Exchange, ledger: Ledger) -> list[Problem]:
+    found = [*genesis_problems(exchange), *ledger.problems, *end_problems(exchange, ledger)]
+    # What is not in the state - claims, the queue - is held against the contract's own books.
+    return found or book_problems(exchange, ledger)
