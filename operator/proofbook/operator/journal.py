@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.commands import Command, decode_command, encode_command
+from proofbook.operator.disk import is_disk_error
 
 SCHEMA_VERSION = 2
 _DIGEST_BYTES = 16
@@ -33,6 +34,12 @@ class JournalError(OperatorError):
     """The journal can't be used (code ``journal``)."""
 
     code: ClassVar[str] = "journal"
+
+
+class JournalDisk(JournalError):
+    """The disk is full or fails: nothing was written (code ``disk``)."""
+
+    code: ClassVar[str] = "disk"
 
 
 class JournalLocked(JournalError):
@@ -77,6 +84,8 @@ class Journal:
         If it was made with another identity or version.
     JournalCorrupt
         If it is no journal.
+    JournalDisk
+        If the disk is full or fails.
     JournalError
         If it can't be opened.
 
@@ -103,7 +112,10 @@ class Journal:
         except (sqlite3.DatabaseError, JournalError, TypeError, ValueError) as error:
             # A damaged file may hold any type in any column.
             self.close()
-            raise error if isinstance(error, JournalError) else JournalCorrupt(f"{path.name}: {error}") from error
+            if isinstance(error, JournalError):
+                raise
+            kind = JournalDisk if is_disk_error(error) else JournalCorrupt
+            raise kind(f"{path.name}: {error}") from error
 
     def _prepare(self, identity: str, start: str) -> str:
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -142,7 +154,7 @@ class Journal:
         Raises
         ------
         JournalError
-            If they could not be written; then none is.
+            If they could not be written; then none is. `JournalDisk` when the disk is the reason.
         """
         with self._mutex:
             seq, chain, rows = self.last, self._chain, []
@@ -168,7 +180,8 @@ class Journal:
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise JournalError(f"nothing was written: {error}") from error
+            kind = JournalDisk if is_disk_error(error) else JournalError
+            raise kind(f"nothing was written: {error}") from error
 
     def get_checkpoints(self) -> dict[int, str]:
         """Return the digests noted, by sequence number; `JournalCorrupt` if they can't be read."""
@@ -205,7 +218,8 @@ def _lock_file(path: Path) -> int:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise JournalError(f"cannot open {path.name}: {error}") from error
+        kind = JournalDisk if is_disk_error(error) else JournalError
+        raise kind(f"cannot open {path.name}: {error}") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -6,6 +6,7 @@ further work: memory may be ahead of the disk, and a restart brings them togethe
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from proofbook.operator.codes import Code, OperatorError
 from proofbook.operator.commands import SIGNED_COMMANDS, AddMarket, Command, RequestConfirmed, SignedCommand, Tick
 from proofbook.operator.engine import Engine, EngineConfig, make_refusal
 from proofbook.operator.events import BatchSealed, Event
-from proofbook.operator.journal import Journal, JournalCorrupt, JournalMismatch
+from proofbook.operator.journal import Journal, JournalCorrupt, JournalError, JournalMismatch
 from proofbook.operator.markets import Market, Markets
 from proofbook.operator.memory import without_collector
 from proofbook.protocol.babyjub import Point
@@ -223,10 +224,11 @@ class Sequencer:
         return key, command.signed
 
     def close(self) -> None:
-        """Close the journal, noting the engine's state so that the next start can compare."""
+        """Close the journal, noting the engine's state so that the next start can compare, if the disk takes it."""
         with self._mutex:
             if not self._broken:
-                self._journal.add_checkpoint(self.engine.state_hash())
+                with contextlib.suppress(JournalError):
+                    self._journal.add_checkpoint(self.engine.state_hash())
             self._broken = True
             self._journal.close()
 

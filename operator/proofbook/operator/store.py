@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Final, Literal, TypeVar
 
 import msgspec
 
 from proofbook.operator.codes import OperatorError
+from proofbook.operator.disk import is_disk_error
 
 BATCHES: Final = "batches.sqlite"
 VERSION: Final = 1
@@ -34,6 +37,12 @@ class StoreError(OperatorError):
     """The store is of another exchange, of another version, or damaged (code ``store``)."""
 
     code: ClassVar[str] = "store"
+
+
+class StoreDisk(StoreError):
+    """The disk is full or fails: nothing was written (code ``disk``)."""
+
+    code: ClassVar[str] = "disk"
 
 
 class BatchRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,7 +131,7 @@ class BatchStore:
     Raises
     ------
     StoreError
-        For a file of another exchange or version, or none of SQLite's.
+        For a file of another exchange or version, or none of SQLite's; `StoreDisk` when the disk is full or fails.
     """
 
     def __init__(self, path: Path, identity: str) -> None:
@@ -139,12 +148,25 @@ class BatchStore:
                     raise StoreError(f"{path.name} is of {name} {found}, not {value}")
         except (sqlite3.DatabaseError, StoreError) as error:
             self._db.close()
-            raise error if isinstance(error, StoreError) else StoreError(f"{path.name}: {error}") from error
+            if isinstance(error, StoreError):
+                raise
+            kind = StoreDisk if is_disk_error(error) else StoreError
+            raise kind(f"{path.name}: {error}") from error
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._db.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Hold the lock while something is written; `StoreError` when it is not."""
+        with self._lock:
+            try:
+                yield self._db
+            except sqlite3.Error as error:
+                kind = StoreDisk if is_disk_error(error) else StoreError
+                raise kind(f"nothing was written: {error}") from error
 
     # --- meta
 
@@ -156,16 +178,16 @@ class BatchStore:
 
     def set_meta(self, name: str, value: str) -> None:
         """Set a named value."""
-        with self._lock:
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+        with self._writing() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     # --- batches
 
     def put_batch(self, record: BatchRecord) -> None:
         """Write a batch's record over its last one."""
         body = msgspec.json.encode(record)
-        with self._lock:
-            self._db.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?)", (record.number, record.state, body))
+        with self._writing() as db:
+            db.execute("INSERT OR REPLACE INTO batches VALUES (?, ?, ?)", (record.number, record.state, body))
 
     def get_batch(self, number: int) -> BatchRecord | None:
         """Return a batch's record, None if there is none."""
@@ -183,25 +205,25 @@ class BatchStore:
 
     def delete_batches(self, first: int) -> None:
         """Forget the batches from this number on; `StoreError` if one of them is confirmed."""
-        with self._lock:
+        with self._writing() as db:
             query = "SELECT number FROM batches WHERE number >= ? AND state = 'confirmed' LIMIT 1"
-            if self._db.execute(query, (first,)).fetchone():
+            if db.execute(query, (first,)).fetchone():
                 raise StoreError("a confirmed batch is never forgotten")
-            self._db.execute("DELETE FROM batches WHERE number >= ?", (first,))
+            db.execute("DELETE FROM batches WHERE number >= ?", (first,))
 
     # --- requests
 
     def put_requests(self, records: list[RequestRecord]) -> None:
         """Write requests, all or none."""
         rows = [(r.number, r.account, msgspec.json.encode(r)) for r in records]
-        with self._lock, self._db:
-            self._db.execute("BEGIN")
-            self._db.executemany("INSERT OR REPLACE INTO requests VALUES (?, ?, ?)", rows)
+        with self._writing() as db, db:
+            db.execute("BEGIN")
+            db.executemany("INSERT OR REPLACE INTO requests VALUES (?, ?, ?)", rows)
 
     def delete_requests(self, first: int) -> None:
         """Forget the requests from this number on."""
-        with self._lock:
-            self._db.execute("DELETE FROM requests WHERE number >= ?", (first,))
+        with self._writing() as db:
+            db.execute("DELETE FROM requests WHERE number >= ?", (first,))
 
     def count_requests(self) -> int:
         """Return the number that the next request will have."""

@@ -1,0 +1,188 @@
+"""Operators in trouble: a node that misbehaves, chains that are reorganised, disks that are full, kills."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace as replaced
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from msgspec.structs import replace
+
+from proofbook.chain.events import batches_since, read_batch
+from proofbook.operator import service as service_module
+from proofbook.operator.api import create_app
+from proofbook.operator.service import Operator
+from proofbook.operator.settings import load_settings
+from proofbook.protocol.state import State
+from proofbook.protocol.table import MINIMAL, ActionType
+from proofbook.protocol.transition import apply
+from proofbook.prover.process import locked
+from proofbook.prover.workspace import default_workspace
+
+HERE = Path(__file__).resolve().parent
+
+
+def load(path: Path) -> Any:
+    """Import a helper by its path: folders of tests are no packages."""
+    name = f"trouble_tests_{path.parent.name}_{path.stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+service = load(HERE.parent / "service" / "conftest.py")
+faults = load(HERE / "proxy.py")
+live_exchange, live, populated, session, crash = (
+    service.live_exchange,
+    service.live,
+    service.populated,
+    service.session,
+    service.crash,
+)
+COIN = service.COIN
+
+
+class Night(service.Session):  # type: ignore[name-defined,misc]
+    """A whole operator at work, with its background tasks, and what happens to it."""
+
+    live: Any
+
+    async def trade(self, id_: int, lots: int = 10) -> None:
+        """Alice sells, bob buys; both are told so."""
+        await self.post("/v1/orders", self.live.order(1, "sell", 1000, lots, id_), 201)
+        told = await self.post("/v1/orders", self.live.order(2, "buy", 1000, lots, id_), 201)
+        assert told["order"]["status"] == "filled"
+
+    def is_idle(self) -> bool:
+        settlement = self.operator.engine.settlement
+        return not settlement.log and not settlement.in_flight
+
+    async def until(self, condition: Callable[[], Any], seconds: float = 25) -> None:
+        """Wait for something, as long as the operator works."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert self.operator.stopped is None, self.operator.stopped
+            assert time.monotonic() < end, "it did not come about"
+            await asyncio.sleep(0.02)
+
+    async def settled(self) -> None:
+        """Wait until all is settled, and hold the operator against the chain."""
+        await self.until(self.is_idle)
+        check_settled(self.live, self.operator)
+
+
+def read_chain(live: Any) -> tuple[State, Counter[tuple[int, int, int]], int]:
+    """Replay the chain from its data alone: the state, what each action's rows moved, and requests served."""
+    exchange, state, served = live.by("alice"), State(MINIMAL), 0
+    moved: Counter[tuple[int, int, int]] = Counter()
+    for event in batches_since(exchange, live.deployment.block, live.w3.eth.block_number):
+        page = read_batch(exchange, event, service.SIZE).page
+        assert (event.first_request, page.header.old_root) == (served, state.root)
+        state = apply(state, page, size=service.SIZE).state
+        served += len(page.requests)
+        for row in page.actions:
+            moved[(row.type, row.account, row.id)] += row.ex_base
+    assert state.root == exchange.state_root()
+    return state, moved, served
+
+
+def check_settled(live: Any, operator: Operator) -> None:
+    """Hold an idle operator against the chain: balances, every fill once, every request once."""
+    state, moved, served = read_chain(live)
+    engine = operator.engine
+    assert not engine.settlement.log and not engine.settlement.in_flight
+    assert operator.batcher.state.root == state.root
+    for index, account in state.accounts.items():
+        booked = {token: b.total for token, b in engine.get_balances(index).items() if b.total}
+        assert booked == dict(account.positions), index
+    filled = {(o.account, o.id): o.filled_base for o in operator.views.orders.values() if o.filled_base}
+    assert filled == {key[1:]: base for key, base in moved.items() if key[0] == ActionType.ORDER}
+    assert served == engine.registry.next_unconfirmed == engine.settlement.next_request
+
+
+def make_impatient(operator: Operator) -> None:
+    """Let it take transactions for lost after a moment."""
+    operator.batcher._options = replaced(operator.batcher._options, replace_after_s=0.5, first_pause_s=0.01)
+
+
+async def run_night(directory: Path, live: Any, work: Callable[[Night], Awaitable[Any]], **changes: Any) -> Any:
+    """Start an operator as the service does, do some work, and close it."""
+    operator = Operator(directory, replace(load_settings(directory), **changes))
+    make_impatient(operator)
+    transport = httpx.ASGITransport(create_app(operator))  # type: ignore[arg-type]
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://operator") as client:
+            await operator.start()
+            night = Night(operator, client)
+            night.live = live
+            return await work(night)
+    finally:
+        await operator.close()
+
+
+@pytest.fixture
+def night(populated: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """`run_night` on a loop of its own, on an exchange with accounts 1 and 2; settles at once, waits for nobody."""
+    monkeypatch.setattr(service_module, "RPC_TIMEOUT_S", 1)
+    directory = populated.directory(tmp_path / "operator", batch_interval_s=0.1, rpc_attempts=2)
+
+    def run(work: Callable[[Night], Awaitable[Any]], **changes: Any) -> Any:
+        return asyncio.run(run_night(directory, populated, work, **changes))
+
+    run.directory = directory  # type: ignore[attr-defined]
+    return run
+
+
+@pytest.fixture
+def proxy(live_exchange: Any) -> Iterator[Any]:
+    made = faults.Proxy(live_exchange.anvil.url)
+    yield made
+    made.leave()
+
+
+@pytest.fixture
+def fault() -> Any:
+    """The kinds of faults."""
+    return faults
+
+
+@pytest.fixture
+def check() -> Any:
+    """`check_settled`."""
+    return check_settled
+
+
+@pytest.fixture(scope="session")
+def report() -> Callable[[str, str | int], None]:
+    """Return a function that adds an entry to one of the lists in build/test/trouble.json."""
+    path = default_workspace().build / "test" / "trouble.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def put(kind: str, entry: str | int) -> None:
+        with locked(path.with_suffix(".lock"), lambda: None):
+            try:
+                found = json.loads(path.read_bytes())
+            except (OSError, ValueError):
+                found = {"crash_points": [], "faults": [], "reorg_depths": []}
+            found[kind] = sorted({*found[kind], entry})
+            path.write_text(json.dumps(found, indent=1) + "\n")
+
+    return put
+
+
+@pytest.fixture(scope="session")
+def long() -> bool:
+    return os.environ.get("PROOFBOOK_LONG") == "1"
