@@ -138,5 +138,9 @@ class Prover:
         """Prove a witness, given as the bytes or the path of a .wtns file; as the function `prove`."""
 
     @property
+    def steps(self) -> dict[str, float]:
+        """Seconds that the steps of the last proof took: `witness`, `A`, `B1`, `B2`, `C`, `FFTs`, `H`, `check`."""
+
+    @property
     def info(self) -> dict[str, int]:
         """`wires`, `public`, `domain_size` and `key_bytes`, the size of the mapped file."""

@@ -120,8 +120,11 @@ def test_a_kept_key_proves_again_and_again_also_from_threads(circuit: Path, tmp_
     assert info["public"] == 2 and info["wires"] > 2 * ROWS and info["domain_size"] & (info["domain_size"] - 1) == 0
     assert info["key_bytes"] == (circuit / "mixed.zkey").stat().st_size
     witnesses: list[bytes | Path] = [circuit / "a.wtns", (circuit / "b.wtns").read_bytes()]
+    assert prover.steps == {}
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(prover.prove, witnesses * 2))
+    assert list(prover.steps) == ["witness", "A", "B1", "B2", "C", "FFTs", "H", "check"]
+    assert min(prover.steps.values()) >= 0
     assert [proof["publicSignals"][0] for proof in made] == [str(output(3)), str(output(R - 1))] * 2
     assert len({json.dumps(proof) for proof in made}) == 4
     for proof in made[:2]:

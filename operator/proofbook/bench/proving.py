@@ -54,6 +54,8 @@ def measure_proofs(artifacts: Artifacts, built: Built) -> Json:
         "witness_s": built.witness_s,
         "native_s": native["first_s"],
         "native_warm_s": native["warm_s"],
+        "native_key_s": native["key_s"],
+        "native_steps_s": native["steps_s"],
         "snarkjs_s": snarkjs["first_s"],
         "native_anon_mib": native["anon_mib"],
         "key_mib": artifacts.zkey.stat().st_size / MIB,

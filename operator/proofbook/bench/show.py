@@ -59,6 +59,9 @@ def show(console: Console, subject: str, document: Json) -> None:
         for row in rows:
             console.print(make_table(f"{subject}: latency, {row['flow']} flow", [row["latency"]]))
             console.print(make_table(f"{subject}: {row['flow']} flow on other engines", _peer_rows(row)))
+    if subject == "prover":
+        steps = [{"circuit": row["circuit"], **row["native_steps_s"]} for row in rows]
+        console.print(make_table("prover: seconds a step of the native proof", steps))
     if subject == "circuits":
         console.print(make_table("circuits: constraints a row", [document["constraints"]]))
         console.print(make_table("circuits: constraints a trade", document["trades"]))

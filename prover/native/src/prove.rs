@@ -1,5 +1,7 @@
 //! A Groth16 prover for snarkjs's keys and circom's witnesses.
 
+use std::time::Instant;
+
 use ark_bn254::{Bn254, Fr, G1Affine, G1Projective, G2Affine, G2Projective, g1, g2};
 use ark_ec::pairing::Pairing;
 use ark_ec::short_weierstrass::Projective;
@@ -22,20 +24,35 @@ pub struct Proof {
     pub c: G1Affine,
 }
 
+/// How long each step of a proof took, in order.
+#[derive(Default)]
+pub struct Steps(pub Vec<(&'static str, f64)>);
+
+impl Steps {
+    fn time<T>(&mut self, name: &'static str, step: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let done = step();
+        self.0.push((name, started.elapsed().as_secs_f64()));
+        done
+    }
+}
+
 /// Prove a witness (a .wtns file's bytes), check the proof, and return it with the public signals.
-pub fn prove(key: &Zkey, wtns: &[u8]) -> Result<(Proof, Vec<BigInt<4>>)> {
-    let witness = read_witness(wtns, key.header.wires)?;
+pub fn prove(key: &Zkey, wtns: &[u8], steps: &mut Steps) -> Result<(Proof, Vec<BigInt<4>>)> {
+    let witness = steps.time("witness", || read_witness(wtns, key.header.wires))?;
     let split = key.header.public + 1;
 
-    let a = sum::<g1::Config>(key, zkey::A, &witness)?;
-    let b1 = sum::<g1::Config>(key, zkey::B1, &witness)?;
-    let b2 = sum::<g2::Config>(key, zkey::B2, &witness)?;
-    let c = sum::<g1::Config>(key, zkey::C, &witness[split..])?;
-    let h = sum::<g1::Config>(key, zkey::H, &quotient(key, &witness)?)?;
+    let a = steps.time("A", || sum::<g1::Config>(key, zkey::A, &witness))?;
+    let b1 = steps.time("B1", || sum::<g1::Config>(key, zkey::B1, &witness))?;
+    let b2 = steps.time("B2", || sum::<g2::Config>(key, zkey::B2, &witness))?;
+    let c = steps.time("C", || sum::<g1::Config>(key, zkey::C, &witness[split..]))?;
+    let odd = steps.time("FFTs", || quotient(key, &witness))?;
+    let h = steps.time("H", || sum::<g1::Config>(key, zkey::H, &odd))?;
 
     let proof = blind(&key.header, a, b1, b2, c + h)?;
     let signals = witness[1..split].to_vec();
-    if !verify(&key.header, &key.ic, &proof, &signals) {
+    let holds = steps.time("check", || verify(&key.header, &key.ic, &proof, &signals));
+    if !holds {
         return malformed(
             "the proof does not verify: the witness does not satisfy the key's circuit, or the zkey is damaged",
         );

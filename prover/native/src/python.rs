@@ -1,6 +1,7 @@
 //! What Python sees: conversions in and out, the interpreter's lock released between.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use ark_bn254::{Fq2, Fr, G1Affine};
 use ark_ec::AffineRepr;
@@ -100,8 +101,10 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 #[pyfunction]
 #[pyo3(name = "prove")]
 fn py_prove(py: Python<'_>, zkey_path: PathBuf, wtns_path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
-    let (proof, signals) =
-        py.detach(|| prove::prove(&Zkey::open(&zkey_path)?, &read(&wtns_path)?))?;
+    let (proof, signals) = py.detach(|| -> Result<_> {
+        let key = Zkey::open(&zkey_path)?;
+        prove::prove(&key, &read(&wtns_path)?, &mut prove::Steps::default())
+    })?;
     proof_dict(py, &proof, signals)
 }
 
@@ -109,6 +112,7 @@ fn py_prove(py: Python<'_>, zkey_path: PathBuf, wtns_path: PathBuf) -> PyResult<
 #[pyclass(frozen, module = "proofbook_native")]
 struct Prover {
     key: Zkey,
+    steps: Mutex<prove::Steps>,
 }
 
 #[pymethods]
@@ -116,7 +120,10 @@ impl Prover {
     #[new]
     fn new(py: Python<'_>, zkey_path: PathBuf) -> PyResult<Self> {
         let key = py.detach(|| Zkey::open(&zkey_path))?;
-        Ok(Self { key })
+        Ok(Self {
+            key,
+            steps: Mutex::default(),
+        })
     }
 
     fn prove<'py>(
@@ -124,14 +131,25 @@ impl Prover {
         py: Python<'py>,
         witness: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyDict>> {
+        let mut steps = prove::Steps::default();
         let (proof, signals) = if let Ok(bytes) = witness.cast::<PyBytes>() {
             let bytes = bytes.as_bytes();
-            py.detach(|| prove::prove(&self.key, bytes))?
+            py.detach(|| prove::prove(&self.key, bytes, &mut steps))?
         } else {
             let path: PathBuf = witness.extract()?;
-            py.detach(|| prove::prove(&self.key, &read(&path)?))?
+            py.detach(|| prove::prove(&self.key, &read(&path)?, &mut steps))?
         };
+        *self.steps.lock().expect("no thread panics here") = steps;
         proof_dict(py, &proof, signals)
+    }
+
+    #[getter]
+    fn steps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let out = PyDict::new(py);
+        for (name, seconds) in &self.steps.lock().expect("no thread panics here").0 {
+            out.set_item(name, seconds)?;
+        }
+        Ok(out)
     }
 
     #[getter]

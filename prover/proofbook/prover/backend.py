@@ -157,7 +157,8 @@ class NativeBackend:
         self._lock = threading.Lock()
         self._provers: dict[Path, tuple[tuple[int, ...], Prover]] = {}
 
-    def _open(self, zkey: Path) -> Prover:
+    def open(self, zkey: Path) -> Prover:
+        """Return the prover that has a key mapped; ImportError without the native core, ValueError, OSError as it."""
         from proofbook_native import Prover
 
         stat = zkey.stat()
@@ -178,7 +179,7 @@ class NativeBackend:
             `proof/failed`, `proof/format`, or `proof/backend` when the core isn't installed.
         """
         try:
-            done = self._open(artifacts.zkey).prove(wtns)
+            done = self.open(artifacts.zkey).prove(wtns)
         except ImportError as error:
             raise ProofError("proof/backend", "the native prover is not installed", "run `make setup`") from error
         except (ValueError, OSError) as error:
