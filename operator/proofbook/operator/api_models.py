@@ -400,6 +400,13 @@ class FlushOut(msgspec.Struct):
     batches: list[BatchOut]
 
 
+class BatchInFlight(msgspec.Struct):
+    """A batch on its way, and how far it is: ``mined`` until its block has its confirmations."""
+
+    number: int
+    stage: Literal["sealed", "built", "proving", "proven", "submitted", "mined"]
+
+
 class Health(msgspec.Struct):
     """``status`` is ``ok`` or ``stopped``; then ``error`` says why.
 
@@ -409,6 +416,10 @@ class Health(msgspec.Struct):
         Requests below it have taken effect.
     next_request : str
         Requests below it stand in a block.
+    pending_batch : int, optional
+        The oldest batch in flight.
+    in_flight : list
+        All of them, the oldest first.
     """
 
     status: Literal["ok", "stopped"]
@@ -417,4 +428,5 @@ class Health(msgspec.Struct):
     next_unconfirmed: str
     next_request: str
     pending_batch: int | None = None
+    in_flight: list[BatchInFlight] = []
     error: ErrorBody | None = None

@@ -1,12 +1,16 @@
-"""A batch's life: sealed, built, witnessed, proven, submitted, confirmed. One batch at a time.
+"""Batches' lives: sealed, built, witnessed, proven, submitted, confirmed; several at once, each at its own stage.
 
-Each step's result is in the store before the next step begins, so that a restart goes on with the step that was broken
-off. A batch keeps its rows and its timestamp through all of it (M22). Nothing is settled twice: the contract takes each
-batch number once, the operator looks there first, and whatever it sends for one batch has one nonce.
+While a batch is proven, the next one is matched, sealed and built on top of it; prover workers prove as many at once as
+there are workers (`proofbook.operator.workers`), and they reach L1 in their order (`proofbook.operator.submission`).
+
+Each step's result is in the store before the next step begins, so that a restart goes on with the steps that were
+broken off. A batch keeps its rows and its timestamp through all of it (M22). Nothing is settled twice: the contract
+takes each batch number once, the operator looks there first, and the numbers' transactions are sent one by one.
 
 What can't go on stops the operator with a named error, because orders matched meanwhile could not be settled either: a
 proof that fails again and again, a chain that dropped a block it was built on, a refusal by the contract. Two refusals
-are foreseen: a batch that became too old is unsealed and made anew, and a frozen exchange ends the operator's work.
+are foreseen: a batch that became too old is unsealed and made anew, with all that were built on it, and a frozen
+exchange ends the operator's work.
 """
 
 from __future__ import annotations
@@ -15,128 +19,57 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 from msgspec.structs import replace
-from web3 import Web3
-from web3.types import TxReceipt
 
-from proofbook.chain.client import QueuedRequest
 from proofbook.chain.errors import ContractRevert
 from proofbook.operator import commands as c
 from proofbook.operator import events as ev
-from proofbook.operator.codes import OperatorError
+from proofbook.operator.batches import (
+    BatcherOptions,
+    CommitRefused,
+    CrashAt,
+    Frozen,
+    ProvingFailed,
+    StateDiverged,
+    Submit,
+    build_page,
+    encode_words,
+    make_record,
+    queued,
+    rebuild_state,
+    request_of,
+)
 from proofbook.operator.engine import Engine
-from proofbook.operator.l1 import L1, RpcUnavailable, SignedTx, retry
+from proofbook.operator.l1 import L1, RpcUnavailable, retry
 from proofbook.operator.proving import BatchProver
 from proofbook.operator.settlement import BatchPlan
-from proofbook.operator.store import BatchRecord, BatchState, BatchStore, RequestRecord
+from proofbook.operator.store import BatchRecord, BatchStore, StoreError
+from proofbook.operator.submission import InFlight, Stage, Submitter
+from proofbook.operator.workers import ProverPool
 from proofbook.protocol.errors import ProofbookError
-from proofbook.protocol.messages import SignedAction
 from proofbook.protocol.state import State
-from proofbook.protocol.table import FEE_ACCOUNT, ActionType, Size
-from proofbook.protocol.transition import Outcome, apply, build
-from proofbook.protocol.words import Header, Page, Request, page_from_words, page_words
+from proofbook.protocol.table import Size
 
+__all__ = [
+    "Batcher",
+    "BatcherOptions",
+    "CommitRefused",
+    "CrashAt",
+    "Frozen",
+    "ProvingFailed",
+    "StateDiverged",
+    "Submit",
+    "queued",
+    "rebuild_state",
+    "request_of",
+]
 log = logging.getLogger(__name__)
 MAX_PAUSE_S: Final = 30.0
-REPLACE_AFTER_S: Final = 120.0
-"""A transaction that waits longer is replaced by one that pays more."""
 _TOO_OLD: Final = ("TimestampTooOld", "TimestampBeforePrevious")
-
-Submit = Callable[[c.Command], Awaitable[Sequence[ev.Event]]]
-CrashAt = Callable[[str], None]
-"""Called at each stage's end with its name; tests raise there. Stages: sealed, built, witnessed, proven, signed, sent,
-mined, confirmed, settled."""
-
-
-class ProvingFailed(OperatorError):
-    """A batch could not be proven, however often it was tried (code ``proving_failed``)."""
-
-    code: ClassVar[str] = "proving_failed"
-
-
-class CommitRefused(OperatorError):
-    """The contract refused a batch for a reason that trying again does not mend (code ``commit_refused``)."""
-
-    code: ClassVar[str] = "commit_refused"
-
-
-class StateDiverged(OperatorError):
-    """Chain, journal and store do not tell one story (code ``state_diverged``)."""
-
-    code: ClassVar[str] = "state_diverged"
-
-
-class Frozen(OperatorError):
-    """The exchange is frozen on L1 (code ``frozen``)."""
-
-    code: ClassVar[str] = "frozen"
-
-
-@dataclass(frozen=True, slots=True)
-class BatcherOptions:
-    """How patient a batcher is; see `proofbook.operator.settings.Settings` for the first four."""
-
-    prove_attempts: int
-    rpc_attempts: int
-    confirmations: int
-    poll_s: float
-    start_block: int = 0
-    first_pause_s: float = 1.0
-    replace_after_s: float = REPLACE_AFTER_S
-
-
-def queued(record: RequestRecord) -> QueuedRequest:
-    """Return a stored request as the contract queued it."""
-    return QueuedRequest(record.number, request_of(record), record.fee, record.deadline)
-
-
-def request_of(record: RequestRecord) -> Request:
-    """Return what a stored request asks."""
-    return Request(
-        kind=record.kind,
-        account=record.account,
-        token=record.token,
-        amount=record.amount,
-        owner=int(record.owner, 16),
-        pub_x=int(record.pub_x, 16),
-        pub_y=int(record.pub_y, 16),
-    )
-
-
-def rebuild_state(state: State, store: BatchStore, sizes: Sequence[Size]) -> tuple[State, int]:
-    """Return the state after all confirmed batches, and the last one's number.
-
-    Parameters
-    ----------
-    state : State
-        The genesis state.
-
-    Raises
-    ------
-    StateDiverged
-        When a stored batch does not follow from the ones before.
-    """
-    number = 0
-    while True:
-        records = store.list_batches(256, newest_first=False, above=number)
-        for record in records:
-            if record.state != "confirmed":
-                return state, number
-            try:
-                page = page_from_words(record.get_words(), sizes[record.size_id])
-                state = apply(state, page, size=sizes[record.size_id]).state
-            except (ProofbookError, IndexError) as error:
-                raise StateDiverged(f"stored batch {record.number}: {error}") from error
-            if record.number != number + 1:
-                raise StateDiverged(f"stored batch {number + 1} is missing")
-            number = record.number
-        if not records:
-            return state, number
 
 
 class Batcher:
@@ -148,8 +81,8 @@ class Batcher:
         Read only; changed through ``submit``.
     submit : callable
         Does a command durably.
-    store, l1, prover
-        Where batches are recorded, sent and proven.
+    store, l1, prover, pool
+        Where batches are recorded, sent, prepared for proving, and proven.
     state : State
         Before all batches.
     sizes : sequence of Size
@@ -157,7 +90,7 @@ class Batcher:
     domain : int
         Of the exchange.
     work : Path
-        A directory for witnesses.
+        A directory for witnesses; what is left in it from an earlier run is removed.
     options : BatcherOptions
         Attempts and pauses.
     crash_at : callable, optional
@@ -183,6 +116,7 @@ class Batcher:
         store: BatchStore,
         l1: L1,
         prover: BatchProver,
+        pool: ProverPool,
         state: State,
         sizes: Sequence[Size],
         domain: int,
@@ -190,24 +124,64 @@ class Batcher:
         options: BatcherOptions,
         crash_at: CrashAt = lambda stage: None,
     ) -> None:
-        self._engine, self._submit, self._store, self._l1, self._prover = engine, submit, store, l1, prover
-        self._sizes, self._domain, self._work, self._options = tuple(sizes), domain, work, options
+        self._engine, self._submit, self._store, self._l1 = engine, submit, store, l1
+        self._prover, self.pool = prover, pool
+        self._sizes, self._domain, self._work = tuple(sizes), domain, work
         self._crash_at = crash_at
+        self._submitter = Submitter(l1, store, options, crash_at)
         self.state, self.number = rebuild_state(state, store, sizes)
+        self._flight: list[InFlight] = []
         self._lock = asyncio.Lock()
+        self._urgent = 0  # entries at the log's front that are sealed as soon as there is room
+        self._wanted = 0  # batches up to this number are waited for by `settle_all`
+        self._changes, self._changed = 0, asyncio.Event()
+        self._failures: list[ProofbookError] = []
+
+    @property
+    def _options(self) -> BatcherOptions:
+        return self._submitter.options
+
+    @_options.setter
+    def _options(self, options: BatcherOptions) -> None:
+        self._submitter.options = options
 
     # --- the whole
 
     async def resume(self) -> None:
-        """Tell the journal which batches were confirmed meanwhile; `StateDiverged` if it never sealed one of them."""
+        """Bring journal and store together; `StateDiverged` if the journal never sealed what is confirmed."""
         for sealed in list(self._engine.settlement.in_flight):
             if sealed.plan.number <= self.number:
                 await self._submit(c.BatchConfirmed(sealed.plan.number))
         if self._engine.settlement.next_number <= self.number:
             raise StateDiverged(f"batch {self.number} is confirmed, but the journal never sealed it")
+        # Of batches unsealed since: the crash came between the journal and the store.
+        self._store.delete_batches(self._engine.settlement.next_number)
+        self._work.mkdir(parents=True, exist_ok=True)
+        for left in self._work.glob("batch-*"):
+            left.unlink(missing_ok=True)
+
+    def is_pending(self) -> bool:
+        """Tell whether there is anything to settle."""
+        settlement = self._engine.settlement
+        return bool(settlement.log or settlement.in_flight) and not self._engine.frozen
+
+    def count_waiting(self) -> int:
+        """Return how many entries of the log wait without being wanted by anybody."""
+        return max(len(self._engine.settlement.log) - self._urgent, 0)
+
+    def want_all(self) -> None:
+        """Have everything pending now sealed as soon as there is room."""
+        self._urgent = len(self._engine.settlement.log)
+        self._notify()
+
+    def get_stages(self) -> list[tuple[int, Stage]]:
+        """Return number and stage of every batch in flight, the oldest first."""
+        stages = {batch.number: batch.get_stage() for batch in self._flight}
+        numbers = [sealed.plan.number for sealed in self._engine.settlement.in_flight]
+        return [(number, stages.get(number, "sealed")) for number in numbers]
 
     async def settle_all(self) -> list[int]:
-        """Settle everything pending now, and return the numbers of the batches.
+        """Settle everything pending now, and return the numbers of the batches settled meanwhile.
 
         Raises
         ------
@@ -216,84 +190,110 @@ class Batcher:
         RpcUnavailable
             When the node does not answer; may be tried again.
         """
-        async with self._lock:
-            numbers = []
-            while (number := await self._settle_next()) is not None:
-                numbers.append(number)
-            return numbers
+        first, failures = self.number + 1, len(self._failures)
+        self.want_all()
+        self._wanted = max(self._wanted, self._engine.settlement.next_number - 1)
+        while (self._urgent or self._wanted > self.number) and not self._engine.frozen:
+            await self.step()
+            if len(self._failures) > failures:
+                raise self._failures[-1]  # found by whoever else drives the same batches
+        return list(range(first, self.number + 1))
 
-    def is_pending(self) -> bool:
-        """Tell whether there is anything to settle."""
-        settlement = self._engine.settlement
-        return bool(settlement.log or settlement.in_flight) and not self._engine.frozen
-
-    async def _settle_next(self) -> int | None:
-        """Bring the next batch from wherever it is to its end; None when nothing is pending."""
-        if not self.is_pending():
-            return None
-        number = self.number + 1
-        plan = self._engine.get_plan(number) or await self._seal(number)
+    async def step(self) -> None:
+        """Do all that can be done now, or wait a moment when there is nothing; errors as `settle_all`."""
+        changes = self._changes
         try:
-            record, page, after = await self._built(plan)
-            record = await self._proven(record, plan, page)
-            record = await self._submitted(record, page)
-            record = await self._confirmed(record, page)
-        except ContractRevert as revert:
-            await self._refused(number, revert)
-            return await self._settle_next()
-        await self._settled(record, after)
-        return number
+            moved = await self._pass()
+        except RpcUnavailable:
+            raise
+        except ProofbookError as error:
+            self._failures.append(error)
+            raise
+        if not moved and changes == self._changes:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._options.poll_s)
 
-    # --- the stages
+    def _notify(self) -> None:
+        self._changes += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
 
-    async def _seal(self, number: int) -> BatchPlan:
+    async def _pass(self) -> bool:
+        """Bring every batch in flight as far as it comes without waiting; tell whether anything moved."""
+        async with self._lock:
+            if self._engine.frozen:
+                await self._forget(0)
+                return False
+            moved = self._collect()
+            moved |= await self._fill()
+            return moved | await self._reach_l1()
+
+    async def close(self) -> None:
+        """Stop. What was under way is gone on with at the next start."""
+        await self._forget(0)
+        self.pool.close()
+
+    def abandon(self) -> None:
+        """Stop at once, as a kill would."""
+        for batch in self._flight:
+            if batch.proving:
+                batch.proving.cancel()
+        self.pool.close()
+
+    # --- sealing and building
+
+    async def _fill(self) -> bool:
+        """Build what is sealed, seal what is wanted while there is room, and have all of it proven."""
+        settlement, moved = self._engine.settlement, False
+        for sealed in list(settlement.in_flight)[len(self._flight) :]:
+            await self._build(sealed.plan)
+            moved = True
+        while self._urgent and sum(not batch.mined for batch in self._flight) < self._options.depth:
+            plan = await self._seal()
+            if plan is None:
+                break
+            await self._build(plan)
+            moved = True
+        for batch in self._flight:
+            if not (batch.record.proof or batch.proving or batch.mined):
+                batch.proving = asyncio.create_task(self._prove(batch))
+                batch.proving.add_done_callback(lambda _: self._notify())
+        return moved
+
+    async def _seal(self) -> BatchPlan | None:
+        settlement = self._engine.settlement
+        if not settlement.log:
+            self._urgent = 0  # busted meanwhile
+            return None
         _, latest = await retry(self._options.rpc_attempts, self._l1.get_head)
+        number, before = settlement.next_number, len(settlement.log)
         events = await self._submit(c.SealBatch(number, latest))
         plan = self._engine.get_plan(number)
         if plan is None:
+            if self._engine.frozen:
+                return None
             raise StateDiverged(f"batch {number} was not sealed: {events}")
+        taken = sum(len(s.entries) for s in settlement.in_flight if s.plan.number == number)
+        self._urgent = max(self._urgent - taken, 0)
+        self._wanted = max(self._wanted, number)
+        log.info("batch %d: sealed, %d of %d entries", number, taken, before)
         self._crash_at("sealed")
         return plan
 
-    async def _built(self, plan: BatchPlan) -> tuple[BatchRecord, Page, State]:
-        """Return the batch's record, page and the state after it, making what is not there."""
+    async def _build(self, plan: BatchPlan) -> None:
+        """Put a sealed batch on top of those in flight, with its record as it stands or a new one."""
         size = self._sizes[plan.size_id]
-        page, outcome = await asyncio.to_thread(self._build, plan, size)
+        before = self._flight[-1].after if self._flight else self.state
+        page, outcome = await asyncio.to_thread(build_page, before, plan, size, self._domain)
         if page.requests != plan.requests:
             raise StateDiverged(f"batch {plan.number}: the engine and the protocol disagree on what requests do")
-        words = "".join(f"{word:064x}" for word in page_words(page, size))
         record = self._store.get_batch(plan.number)
-        if record is not None and record.timestamp < plan.timestamp:
-            record = None  # of a batch that became too old: the crash came between the journal and the store
-        if record is not None and record.words != words:
+        if record is not None and record.words != encode_words(page, size):
             raise StateDiverged(f"batch {plan.number}: the journal leads to another page than the stored one")
         if record is None:
-            record = BatchRecord(
-                number=plan.number,
-                size_id=plan.size_id,
-                timestamp=plan.timestamp,
-                state="built",
-                words=words,
-                orders=sum(row.type == ActionType.ORDER for row in page.actions),
-                trades=len(plan.trades),
-                accounts=len(outcome.touched),
-                constraints=self._prover.constraints[plan.size_id],
-            )
+            record = make_record(plan, page, outcome, size, self._prover.constraints[plan.size_id])
             self._write(record, "built")
-        return record, page, outcome.state
-
-    def _build(self, plan: BatchPlan, size: Size) -> tuple[Page, Outcome]:
-        header = Header(
-            domain=self._domain,
-            size_id=plan.size_id,
-            number=plan.number,
-            timestamp=plan.timestamp,
-            fee_account=FEE_ACCOUNT,
-            old_root=self.state.root,
-            new_root=0,
-        )
-        rows, signed = [action.row for action in plan.actions], [action.signed for action in plan.actions]
-        return build(self.state, header, [row.request for row in plan.requests], rows, plan.fees, signed, size)
+        self._flight.append(InFlight(plan, page, before, outcome.state, record))
 
     def _write(self, record: BatchRecord, stage: str) -> BatchRecord:
         self._store.put_batch(record)
@@ -301,171 +301,126 @@ class Batcher:
         self._crash_at(stage)
         return record
 
-    async def _proven(self, record: BatchRecord, plan: BatchPlan, page: Page) -> BatchRecord:
+    # --- proving
+
+    async def _prove(self, batch: InFlight) -> None:
         """Prove, again after growing pauses when it fails; `ProvingFailed` in the end."""
-        if record.proof:
-            return record
-        pause = self._options.first_pause_s
-        for attempt in range(1, self._options.prove_attempts + 1):
+        pause, attempts = self._options.first_pause_s, self._options.prove_attempts
+        for attempt in range(1, attempts + 1):
             try:
-                return await self._prove_once(record, page, [action.signed for action in plan.actions])
+                return await self._prove_once(batch)
+            except StoreError:
+                raise
             except (ProofbookError, OSError) as error:
-                log.error("batch %d: proving failed (attempt %d): %s", record.number, attempt, error)
-                if attempt == self._options.prove_attempts:
-                    raise ProvingFailed(f"batch {record.number}: {error}") from error
+                log.error("batch %d: proving failed (attempt %d of %d): %s", batch.number, attempt, attempts, error)
+                if attempt == attempts:
+                    raise ProvingFailed(f"batch {batch.number}: {error}") from error
             await asyncio.sleep(pause)
             pause = min(2 * pause, MAX_PAUSE_S)
         raise AssertionError("unreachable")
 
-    async def _prove_once(self, record: BatchRecord, page: Page, signed: Sequence[SignedAction]) -> BatchRecord:
-        self._work.mkdir(parents=True, exist_ok=True)
-        out = self._work / f"batch-{record.number}.wtns"
-        try:
+    async def _prove_once(self, batch: InFlight) -> None:
+        out = self._work / f"batch-{batch.number}.wtns"
+        signed, started = [action.signed for action in batch.plan.actions], time.perf_counter()
+        job = await asyncio.to_thread(self._prover.make_job, batch.before, batch.page, signed, out)
+        made = time.perf_counter() - started
+
+        def on_witness(seconds: float) -> None:
             # The witness is not used again after a restart: it is large, and its making takes seconds.
-            witness = await asyncio.to_thread(self._prover.make_witness, self.state, page, signed, out)
-            record = replace(record, state="witnessed", c=f"{witness.public[0]:064x}", witness_s=witness.seconds)
-            record = self._write(record, "witnessed")
-            proof, seconds = await asyncio.to_thread(self._prover.prove, record.size_id, witness)
-        finally:
-            out.unlink(missing_ok=True)
-        proven = replace(record, state="proven", proof=[f"{word:064x}" for word in proof], prove_s=seconds)
-        return self._write(proven, "proven")
+            witnessed = replace(batch.record, state="witnessed", c=f"{job.public[0]:064x}", witness_s=made + seconds)
+            batch.record = self._write(witnessed, "witnessed")
 
-    async def _submitted(self, record: BatchRecord, page: Page) -> BatchRecord:
-        """Have a signed transaction in the store and with the node, unless the chain has the batch already."""
-        # The nonce first: if it is used, the question after it tells whether that was for this batch.
-        nonce = await retry(self._options.rpc_attempts, self._l1.get_nonce)
-        on_chain = await retry(self._options.rpc_attempts, self._l1.exchange.batch_number)
-        if on_chain >= record.number:
-            return record
-        if on_chain < self.number:
-            raise StateDiverged(f"the chain has {on_chain} batches, {self.number} were confirmed: it was reorganised")
-        if not record.raw_tx or nonce > record.nonce:
-            record = await self._sign(record, page, None)
-        await retry(self._options.rpc_attempts, self._l1.broadcast, record.raw_tx)
-        self._crash_at("sent")
-        return record
+        proven = await self.pool.prove(job, on_witness)
+        proof = [f"{word:064x}" for word in proven.proof]
+        batch.record = self._write(replace(batch.record, state="proven", proof=proof, prove_s=proven.prove_s), "proven")
 
-    async def _sign(self, record: BatchRecord, page: Page, replaces: SignedTx | None) -> BatchRecord:
-        requests = self._requests_of(page)
-        while True:
-            try:
-                signed = await retry(
-                    self._options.rpc_attempts,
-                    self._l1.sign_commit,
-                    page,
-                    requests,
-                    int(record.c, 16),
-                    [int(word, 16) for word in record.proof],
-                    replaces,
-                )
-                break
-            except ContractRevert as revert:
-                if revert.name != "TimestampInFuture":
-                    raise
-            await asyncio.sleep(self._options.poll_s)  # the next block's clock has caught up
-        state: BatchState = "submitted"
-        sent = [*record.sent, signed.tx]
-        return self._write(
-            replace(record, state=state, tx=signed.tx, raw_tx=signed.raw, nonce=signed.nonce, sent=sent), "signed"
-        )
+    def _collect(self) -> bool:
+        """Take note of proofs that are done; errors as `_prove`."""
+        moved = False
+        for batch in self._flight:
+            if batch.proving and batch.proving.done():
+                task, batch.proving = batch.proving, None
+                task.result()
+                moved = True
+        return moved
 
-    def _requests_of(self, page: Page) -> list[QueuedRequest]:
-        first = self._served()
-        records = self._store.list_requests(first, len(page.requests))
-        if [request_of(record) for record in records] != [row.request for row in page.requests]:
-            raise StateDiverged(f"requests from {first} on are not those of batch {page.header.number}")
-        return [queued(record) for record in records]
+    # --- on the chain
 
-    def _served(self) -> int:
-        """Return how many requests confirmed batches have served."""
-        in_flight = self._engine.settlement.in_flight
-        return in_flight[0].plan.first_request if in_flight else self._engine.settlement.next_request
-
-    async def _confirmed(self, record: BatchRecord, page: Page) -> BatchRecord:
-        """Wait until the batch's block has its confirmations, and record it."""
-        since = time.monotonic()
-        while True:
-            receipt = await self._get_receipt(record, page)
-            if receipt is not None and await self._is_deep(receipt["blockNumber"]):
-                break
-            waits = receipt is None and time.monotonic() - since > self._options.replace_after_s
-            if waits and not await self._is_on_chain(record):
-                record = await self._sign(record, page, SignedTx(record.tx, record.raw_tx, record.nonce))
-                await retry(self._options.rpc_attempts, self._l1.broadcast, record.raw_tx)
-                since = time.monotonic()
-            await asyncio.sleep(self._options.poll_s)
-        self._crash_at("mined")
-        sent = await retry(self._options.rpc_attempts, self._l1.w3.eth.get_transaction, receipt["transactionHash"])
-        done = replace(
-            record,
-            state="confirmed",
-            tx=Web3.to_hex(receipt["transactionHash"]),
-            block=receipt["blockNumber"],
-            gas=receipt["gasUsed"],
-            data_bytes=len(sent["input"]),
-        )
-        return self._write(done, "confirmed")
-
-    async def _is_on_chain(self, record: BatchRecord) -> bool:
-        return await retry(self._options.rpc_attempts, self._l1.exchange.batch_number) >= record.number
-
-    async def _is_deep(self, block: int) -> bool:
-        head, _ = await retry(self._options.rpc_attempts, self._l1.get_head)
-        return head - block >= self._options.confirmations
-
-    async def _get_receipt(self, record: BatchRecord, page: Page) -> TxReceipt | None:
-        """Return the receipt of the batch's transaction, checked; None while it waits.
-
-        Raises
-        ------
-        ContractRevert
-            When it was mined and refused, and the chain does not have the batch.
-        StateDiverged
-            When the chain has another batch of this number.
-        """
-        attempts = self._options.rpc_attempts
-        if await self._is_on_chain(record):
-            first = self._options.start_block
-            if (last := self._store.get_batch(self.number)) is not None:
-                first = max(first, last.block)
-            event = await retry(attempts, self._l1.find_batch, record.number, first)
-            if event is None:
-                return None  # reorganised between the two questions
-            if event.new_root != page.header.new_root or event.timestamp != record.timestamp:
-                raise StateDiverged(f"the chain's batch {record.number} is not ours: another operator runs on this key")
-            return await retry(attempts, self._l1.find_receipt, [event.place.tx])
-        receipt = await retry(attempts, self._l1.find_receipt, record.sent)
-        if receipt is not None and receipt["status"] == 0:
-            await self._explain(receipt)
-        return None
-
-    async def _explain(self, receipt: TxReceipt) -> None:
+    async def _reach_l1(self) -> bool:
+        """Confirm what is deep enough, send what is next."""
+        if not any(batch.record.proof or batch.mined for batch in self._flight):
+            return False
+        look, moved = await self._submitter.look(self.number), False
+        await self._submitter.note(self._flight, look, self.number)
+        while self._flight and self._flight[0].mined and await self._submitter.confirm(self._flight[0], look):
+            await self._settle(self._flight[0])
+            moved = True
+        following = next((batch for batch in self._flight if not batch.mined), None)
+        if following is None or following.number != look.batches + 1 or not following.record.proof:
+            return moved
         try:
-            await retry(1, self._l1.explain, receipt)
-        except RpcUnavailable as error:
-            raise CommitRefused(str(error)) from error
+            return moved | await self._submitter.send(following, look, self._flight)
+        except ContractRevert as revert:
+            return await self._refused(following, revert) or moved
 
-    async def _settled(self, record: BatchRecord, after: State) -> None:
+    async def _settle(self, batch: InFlight) -> None:
         """Tell the journal; from here on the batch is history."""
-        self.state, self.number = after, record.number
-        await self._submit(c.BatchConfirmed(record.number))
+        self.state, self.number = batch.after, batch.number
+        self._flight.remove(batch)
+        if batch.proving:
+            batch.proving.cancel()
+        events = await self._submit(c.BatchConfirmed(batch.number))
+        if any(isinstance(event, ev.CommandRejected) for event in events):
+            raise StateDiverged(f"batch {batch.number} is confirmed, and the engine refused it: {events}")
         self._crash_at("settled")
 
     # --- refusals
 
-    async def _refused(self, number: int, revert: ContractRevert) -> None:
-        """Act on a refusal by the contract: unseal a batch that is too old, stop at anything else."""
-        log.error("batch %d: %s", number, revert)
+    async def _refused(self, batch: InFlight, revert: ContractRevert) -> bool:
+        """Act on a refusal by the contract: prove anew, unseal a batch that is too old, stop at anything else."""
+        attempts = self._options.rpc_attempts
+        if await retry(attempts, self._l1.exchange.batch_number) >= batch.number:
+            return False  # mined while the question was under way
+        log.error("batch %d: %s", batch.number, revert)
         if revert.name == "IsFrozen":
-            await self._submit(c.Freeze())
-            raise Frozen("the exchange is frozen; what is not settled never will be") from revert
-        if revert.name not in _TOO_OLD:
-            raise CommitRefused(f"batch {number}: {revert}") from revert
-        _, latest = await retry(self._options.rpc_attempts, self._l1.get_head)
-        config = await retry(self._options.rpc_attempts, self._l1.exchange.config)
-        with contextlib.suppress(OSError):
-            (self._work / f"batch-{number}.wtns").unlink(missing_ok=True)
+            await self._freeze(revert)
+            return False
+        if revert.name == "InvalidProof" and batch.proofs_refused + 1 < self._options.prove_attempts:
+            batch.proofs_refused += 1
+            batch.record = self._write(replace(batch.record, state="built", proof=[], raw_tx="", tx=""), "built")
+        elif revert.name in _TOO_OLD:
+            _, latest = await retry(attempts, self._l1.get_head)
+            config = await retry(attempts, self._l1.exchange.config)
+            await self._drop(batch.number, latest - config.max_lag)
+        else:
+            raise CommitRefused(f"batch {batch.number}: {revert}") from revert
+        return True
+
+    async def _freeze(self, revert: ContractRevert) -> None:
+        """End all work, once the batches that the chain has are settled: they count."""
+        if any(batch.mined for batch in self._flight):
+            return
+        await self._forget(0)
+        await self._submit(c.Freeze())
+        raise Frozen("the exchange is frozen; what is not settled never will be") from revert
+
+    async def _drop(self, number: int, min_timestamp: int) -> None:
+        """Unseal a batch and all those built on it, and have what was in them sealed anew."""
+        settlement = self._engine.settlement
+        returned = sum(len(sealed.entries) for sealed in settlement.in_flight if sealed.plan.number >= number)
+        await self._forget(number)
         # The journal first: a record of a batch that is sealed anew with other rows would not fit it.
-        await self._submit(c.BatchDropped(number, latest - config.max_lag))
+        await self._submit(c.BatchDropped(number, min_timestamp))
         self._store.delete_batches(number)
+        self._urgent = min(self._urgent + returned, len(settlement.log))
+        self._wanted = min(self._wanted, number - 1)
+        log.warning("batches from %d on are unsealed and made anew", number)
+
+    async def _forget(self, number: int) -> None:
+        """Stop the work at batches from this number on."""
+        gone = [batch for batch in self._flight if batch.number >= number]
+        self._flight = self._flight[: len(self._flight) - len(gone)]
+        tasks = [batch.proving for batch in gone if batch.proving]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

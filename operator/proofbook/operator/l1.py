@@ -7,6 +7,7 @@ very same bytes are sent again: with one nonce, at most one of them is ever mine
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -100,14 +101,13 @@ class L1:
         last, _ = self.get_head()
         return next((e for e in batches_since(self.exchange, first_block, last) if e.number == number), None)
 
-    def find_receipt(self, hashes: Sequence[str]) -> TxReceipt | None:
-        """Return the receipt of whichever of these transactions was mined, None if none was."""
+    def find_receipts(self, hashes: Sequence[str]) -> list[TxReceipt]:
+        """Return the receipts of those of these transactions that were mined."""
+        found = []
         for tx in hashes:
-            try:
-                return self.w3.eth.get_transaction_receipt(HexBytes(tx))
-            except TransactionNotFound:
-                continue
-        return None
+            with contextlib.suppress(TransactionNotFound):
+                found.append(self.w3.eth.get_transaction_receipt(HexBytes(tx)))
+        return found
 
     def sign_commit(
         self,
@@ -115,9 +115,10 @@ class L1:
         requests: Sequence[QueuedRequest],
         c: int,
         proof: Sequence[int],
-        replaces: SignedTx | None = None,
+        nonce: int,
+        outbid: Sequence[str] = (),
     ) -> SignedTx:
-        """Sign a batch's transaction, at a higher price when it replaces another one.
+        """Sign a batch's transaction, at a higher price than those of these transactions that wait with its nonce.
 
         Raises
         ------
@@ -138,27 +139,25 @@ class L1:
                 proof,
             )
         )
-        return self._sign(call, replaces)
+        return self._sign(call, nonce, outbid)
 
-    def _sign(self, call: Any, replaces: SignedTx | None) -> SignedTx:
+    def _sign(self, call: Any, nonce: int, outbid: Sequence[str] = ()) -> SignedTx:
         address = self.account.address
         try:
             gas = call.estimate_gas({"from": address})
-            # Not counting what waits: the nonce after the mined ones is the only one that is free for sure.
-            nonce = replaces.nonce if replaces else self.w3.eth.get_transaction_count(address, "latest")
             tx: TxParams = call.build_transaction(
                 {"from": address, "gas": gas * (100 + GAS_MARGIN_PERCENT) // 100, "nonce": nonce}
             )
         except ContractLogicError as error:
             raise decode_revert(self.exchange.abi, error) from error
-        if replaces:
-            self._raise_price(tx, replaces)
+        for rival in outbid:
+            self._raise_price(tx, rival)
         signed = self.account.sign_transaction(tx)  # type: ignore[arg-type]
         return SignedTx(Web3.to_hex(signed.hash), signed.raw_transaction.hex().removeprefix("0x"), nonce)
 
-    def _raise_price(self, tx: TxParams, replaces: SignedTx) -> None:
+    def _raise_price(self, tx: TxParams, rival: str) -> None:
         try:
-            old = self.w3.eth.get_transaction(HexBytes(replaces.tx))
+            old = self.w3.eth.get_transaction(HexBytes(rival))
         except TransactionNotFound:
             return  # nothing waits, so there is nothing to outbid
         offer: dict[str, Any] = tx  # type: ignore[assignment]

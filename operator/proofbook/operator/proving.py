@@ -1,11 +1,9 @@
-"""The operator's prover: the deployment's circuits, keys checked against the contract, and a batch's long steps."""
+"""What the operator proves with: the deployment's circuits, keys checked against the contract, a batch's inputs."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,13 +11,13 @@ from proofbook.chain.client import Exchange, ExchangeConfig
 from proofbook.chain.deploy import BATCH_INPUTS, EXIT_INPUTS
 from proofbook.chain.proofs import encode_verifying_key
 from proofbook.operator.codes import OperatorError
+from proofbook.operator.workers import Job
 from proofbook.protocol.messages import SignedAction
 from proofbook.protocol.state import State
 from proofbook.protocol.table import SIZES, Preset, Size
 from proofbook.protocol.words import Page
 from proofbook.prover.artifacts import Artifacts, build
 from proofbook.prover.backend import get_backend
-from proofbook.prover.calculator import calculate_witness
 from proofbook.prover.errors import ProofError
 from proofbook.prover.r1cs import read_r1cs
 from proofbook.prover.sizes import batch_circuit, exit_circuit
@@ -33,27 +31,8 @@ class KeysMismatch(OperatorError):
     code: ClassVar[str] = "keys"
 
 
-@dataclass(frozen=True, slots=True)
-class Witness:
-    """A witness on disk.
-
-    Attributes
-    ----------
-    path : Path
-        The .wtns file.
-    public : tuple of int
-        C, z and y, which the proof must be for.
-    seconds : float
-        Wall time, inputs included.
-    """
-
-    path: Path
-    public: tuple[int, ...]
-    seconds: float
-
-
 class BatchProver:
-    """Proves batches of one deployment.
+    """What batches of one deployment are proven with.
 
     Parameters
     ----------
@@ -86,7 +65,7 @@ class BatchProver:
     ) -> None:
         self._workspace = workspace or default_workspace()
         self._sizes, self._chain_id, self._contract = sizes, chain_id, contract
-        self._backend = get_backend(backend, self._workspace)
+        get_backend(backend, self._workspace)  # better now than at the first batch
         names = [self._name(preset, size) for size in sizes]
         self.artifacts: tuple[Artifacts, ...] = tuple(build(name, progress, self._workspace) for name in names)
         self.exit_artifacts: Artifacts = build(exit_circuit(preset.name), progress, self._workspace)
@@ -122,8 +101,8 @@ class BatchProver:
         if encode_verifying_key(json.loads(artifacts.vkey.read_bytes()), inputs) != wanted:
             raise KeysMismatch(f"{artifacts.name}: the key here is not the contract's; copy the deployment's keys here")
 
-    def make_witness(self, state: State, page: Page, signed: Sequence[SignedAction], out: Path) -> Witness:
-        """Calculate a page's witness.
+    def make_job(self, state: State, page: Page, signed: Sequence[SignedAction], out: Path) -> Job:
+        """Return what a prover worker needs for a page; the witness will go to ``out``.
 
         Parameters
         ----------
@@ -134,35 +113,17 @@ class BatchProver:
         signed : sequence of SignedAction
             One an action row.
         out : Path
-            Where the witness goes.
+            A file's name in a directory that exists.
 
         Raises
         ------
         ProofbookError
             As `transition.apply`, for a page that can't be proven.
-        ProverError
-            When the witness program fails.
         """
         size_id = page.header.size_id
-        started = time.perf_counter()
         draw = challenge_for(self._chain_id, self._contract, size_id)
         inputs, c = batch_inputs(state, page, signed, self._sizes[size_id], draw)
-        calculate_witness(self.artifacts[size_id], inputs, out)
         public = tuple(value for name in ("C", "z", "y") if isinstance(value := inputs[name], int))
         if public[0] != c:
             raise ProofError("proof/public", "the commitment is not the circuit's input")
-        return Witness(out, public, time.perf_counter() - started)
-
-    def prove(self, size_id: int, witness: Witness) -> tuple[tuple[int, ...], float]:
-        """Prove a witness; returns the contract's eight words and the seconds it took.
-
-        Raises
-        ------
-        ProverError
-            When it fails, or the proof is for other public inputs.
-        """
-        started = time.perf_counter()
-        proof = self._backend.prove(self.artifacts[size_id], witness.path)
-        if proof.public != witness.public:
-            raise ProofError("proof/public", "the proof is for other public inputs", "was a file replaced meanwhile?")
-        return proof.to_solidity(), time.perf_counter() - started
+        return Job(page.header.number, self.artifacts[size_id].dir, inputs, public, out)

@@ -42,6 +42,7 @@ from proofbook.operator.settings import JOURNAL, Settings, load_api_token, load_
 from proofbook.operator.store import BATCHES, BatchStore
 from proofbook.operator.views import Views
 from proofbook.operator.watcher import Watcher
+from proofbook.operator.workers import ProverPool
 from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.messages import domain_of
 from proofbook.protocol.state import State
@@ -150,13 +151,17 @@ class Operator:
     def _compose(self, exchange: Exchange, genesis: State, crash_at: CrashAt) -> None:
         s = self.settings
         self._l1 = L1(exchange, self._account)
-        options = BatcherOptions(s.prove_attempts, s.rpc_attempts, s.confirmations, s.poll_s, s.start_block)
+        options = BatcherOptions(
+            s.prove_attempts, s.rpc_attempts, s.confirmations, s.poll_s, s.start_block, depth=s.get_depth()
+        )
+        pool = ProverPool(s.backend, s.prover_workers, s.prover_threads, s.prove_timeout_s)
         self.batcher = Batcher(
             self.engine,
             self.do,
             self.store,
             self._l1,
             self._prover,
+            pool,
             genesis,
             self._sizes,
             self.domain,
@@ -181,7 +186,8 @@ class Operator:
         await self.batcher.resume()
         await self.poll()
         if background:
-            self._tasks = [asyncio.create_task(self._forever(step)) for step in (self._watch, self._batch)]
+            steps = ((self._watch, self.settings.poll_s), (self._batch, 0.0))
+            self._tasks = [asyncio.create_task(self._forever(step, pause)) for step, pause in steps]
 
     async def close(self) -> None:
         """Stop working and close the files. What was under way is gone on with at the next start."""
@@ -189,20 +195,23 @@ class Operator:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await self.batcher.close()
         self.abandon()
 
     def abandon(self) -> None:
-        """Close the files and nothing else, as a kill would."""
+        """End the provers and close the files, and nothing else, as a kill would."""
+        self.batcher.abandon()
         self._sequencer.close()
         self.store.close()
 
-    async def _forever(self, step: Callable[[], Any]) -> None:
+    async def _forever(self, step: Callable[[], Any], pause: float) -> None:
         """Repeat a step; a node that does not answer is waited for, any other failure stops the operator."""
         while self._error is None:
             try:
                 await step()
             except RpcUnavailable as error:
                 log.error("L1: %s", error)
+                await asyncio.sleep(self.settings.poll_s)
             except ProofbookError as error:
                 self.stop(error)
                 return
@@ -210,7 +219,7 @@ class Operator:
                 log.exception("unexpected failure")
                 self.stop(OperatorError(f"{type(error).__name__}: {error}"))
                 return
-            await asyncio.sleep(self.settings.poll_s)
+            await asyncio.sleep(pause)
 
     def stop(self, error: ProofbookError) -> None:
         """Take no more orders, because of this error."""
@@ -249,14 +258,16 @@ class Operator:
             self._tokens_due = time.monotonic() + TOKENS_S
 
     async def _batch(self) -> None:
-        if not self.batcher.is_pending():
+        """Have settled what is due: enough, or waiting long enough. The batches in flight move on in any case."""
+        if waiting := self.batcher.count_waiting():
+            since = self._pending_since = self._pending_since or time.monotonic()
+            late = time.monotonic() - since >= self.settings.batch_interval_s
+            if late or waiting >= self.settings.min_actions:
+                self.batcher.want_all()
+                waiting = 0
+        if not waiting:
             self._pending_since = None
-            return
-        since = self._pending_since = self._pending_since or time.monotonic()
-        enough = len(self.engine.settlement.log) >= self.settings.min_actions
-        if enough or self.engine.settlement.in_flight or time.monotonic() - since >= self.settings.batch_interval_s:
-            await self.batcher.settle_all()
-            self._pending_since = None
+        await self.batcher.step()
 
     # --- commands
 
@@ -360,6 +371,7 @@ class Operator:
             next_unconfirmed=str(self.engine.registry.next_unconfirmed),
             next_request=str(self.engine.registry.next_request),
             pending_batch=in_flight[0].plan.number if in_flight else None,
+            in_flight=[m.BatchInFlight(number, stage) for number, stage in self.batcher.get_stages()],
             error=self.stopped,
         )
 

@@ -104,6 +104,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ``wall``, or ``chain`` for the newest block's time, where a test moves L1's clock.
     prove_attempts, rpc_attempts : int
         Attempts, with growing pauses, before a failure is an error.
+    prover_workers : int
+        How many batches are proven at once, each in a process of its own.
+    prover_threads : int
+        Cores each of them uses; 0 shares this machine's cores among them.
+    prove_timeout_s : float
+        A prover that takes longer is taken for hung, and replaced.
+    pipeline_depth : int
+        How many batches may be sealed and not yet in a block; 0 for one more than there are workers.
     """
 
     rpc_url: Annotated[str, msgspec.Meta(pattern=r"^https?://\S{1,2000}$")]
@@ -124,6 +132,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     clock: Literal["wall", "chain"] = "wall"
     prove_attempts: Annotated[int, _within(1, 20)] = 3
     rpc_attempts: Annotated[int, _within(1, 20)] = 6
+    prover_workers: Annotated[int, _within(1, 16)] = 1
+    prover_threads: Annotated[int, _within(0, 1024)] = 0
+    prove_timeout_s: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 1_800.0
+    pipeline_depth: Annotated[int, _within(0, 64)] = 0
+
+    def get_depth(self) -> int:
+        """Return how many batches may be on their way into a block."""
+        return self.pipeline_depth or self.prover_workers + 1
 
     def get_preset(self) -> Preset:
         """Return the preset's depths."""

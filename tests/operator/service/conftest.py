@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from proofbook.chain.anvil import Anvil
 from proofbook.chain.client import Exchange
 from proofbook.chain.deploy import DeployConfig, deploy, deploy_contract, read_verifying_key
 from proofbook.operator.api import create_app
+from proofbook.operator.batcher import BatcherOptions
 from proofbook.operator.markets import Market
 from proofbook.operator.service import Operator
 from proofbook.operator.settings import Settings, TokenName, create_directory, load_settings
@@ -162,11 +165,43 @@ class Live:
         return {n: str(v) for n, v in values.items()} | {"hard": hard, "signature": self.sign(action)}
 
 
+class Faults:
+    """Has an operator's provers fail by plan, see `faulty_worker.py`."""
+
+    def __init__(self, folder: Path, operator: Operator, **plan: list[str]) -> None:
+        self.folder = folder / "faults"
+        self.folder.mkdir(exist_ok=True)
+        self.set(**plan)
+        script = Path(__file__).with_name("faulty_worker.py")
+        operator.batcher.pool.command = (sys.executable, "-P", str(script), "auto", str(self.folder))
+
+    def set(self, **plan: list[str]) -> None:
+        """What the attempts of ``batch_N`` do."""
+        document = {name.removeprefix("batch_"): faults for name, faults in plan.items()}
+        (self.folder / "plan.json").write_text(json.dumps(document))
+
+    def tell(self, line: str) -> None:
+        """Add a line that a prover may wait for."""
+        with (self.folder / "events").open("a") as file:
+            file.write(line + "\n")
+
+    def events(self) -> list[str]:
+        """What the provers did, in order."""
+        path = self.folder / "events"
+        return path.read_text().splitlines() if path.exists() else []
+
+
 class Session:
     """A running operator without background tasks, and a client that talks to its API on the same loop."""
 
     def __init__(self, operator: Operator, client: httpx.AsyncClient) -> None:
         self.operator, self.client = operator, client
+
+    def impatient(self, **changes: Any) -> None:
+        """Make the batcher try again at once."""
+        values = {"prove_attempts": 2, "rpc_attempts": 2, "confirmations": 0, "poll_s": 0.02, "first_pause_s": 0.01}
+        values["depth"] = self.operator.settings.get_depth()
+        self.operator.batcher._options = BatcherOptions(**values | changes)
 
     async def get(self, path: str, status: int = 200) -> Any:
         answer = await self.client.get(path)
@@ -238,6 +273,11 @@ def session() -> Callable[..., Any]:
         return asyncio.run(run_session(directory, work, **options))
 
     return run
+
+
+@pytest.fixture
+def faults() -> type[Faults]:
+    return Faults
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from proofbook.chain.events import requests_since
 from proofbook.operator.batcher import (
-    BatcherOptions,
     CommitRefused,
     ProvingFailed,
     StateDiverged,
@@ -17,48 +16,33 @@ from proofbook.operator.batcher import (
     rebuild_state,
 )
 from proofbook.operator.codes import OperatorError
-from proofbook.operator.l1 import SignedTx
 from proofbook.operator.service import Operator, WrongExchange
 from proofbook.operator.settings import SettingsError, load_settings
 from proofbook.operator.store import BATCHES, BatchStore
 from proofbook.protocol.state import State
 from proofbook.protocol.table import ETH_TOKEN, MINIMAL
-from proofbook.prover.errors import ProofError
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("live")]
 
 COIN = 2
 
 
-def impatient(operator, **changes):
-    """Make an operator's batcher try again at once."""
-    values = {"prove_attempts": 2, "rpc_attempts": 2, "confirmations": 0, "poll_s": 0.02, "first_pause_s": 0.01}
-    operator.batcher._options = BatcherOptions(**values | changes)
-
-
-def test_proving_is_tried_again_and_then_an_error(live, session, tmp_path):
+def test_proving_is_tried_again_and_then_an_error(live, session, tmp_path, faults):
     directory = live.directory(tmp_path / "operator")
 
     async def work(s):
-        impatient(s.operator)
-        calls, real = [], s.operator._prover.prove
-
-        def prove(size_id, witness):
-            calls.append(witness.path.exists())
-            if len(calls) < 4:
-                raise ProofError("proof/failed", "no memory")
-            return real(size_id, witness)
-
-        s.operator._prover.prove = prove
+        s.impatient()
+        planned = faults(tmp_path, s.operator, batch_1=["fail", "fail", "fail"])
         told = await s.post("/v1/batches", None, 503)
-        assert told["error"]["code"] == "proving_failed" and calls == [True, True]
+        assert told["error"]["code"] == "proving_failed" and "no memory" in told["error"]["message"]
+        assert planned.events() == ["begin 1", "begin 1"]
         assert not list((directory / "work").iterdir())
         assert isinstance(s.operator._error, ProvingFailed)
         assert live.by("alice").batch_number() == 0
         # What is mended goes on from there.
         s.operator._error = None
         assert [b["number"] for b in (await s.post("/v1/batches", None, 200))["batches"]] == [1]
-        assert len(calls) == 4
+        assert planned.events()[2:] == ["begin 1", "begin 1", "end 1"]
 
     session(directory, work)
 
@@ -68,7 +52,7 @@ def test_a_lost_transaction_is_sent_again_and_a_slow_one_outbid(live, session, t
     operator = live.people["operator"].address
 
     async def work(s):
-        impatient(s.operator, replace_after_s=0.3)
+        s.impatient(replace_after_s=0.3)
         live.anvil.rpc("evm_setAutomine", False)
         try:
             flush = asyncio.create_task(s.operator.flush())
@@ -177,24 +161,30 @@ def test_a_batch_mined_before_the_freeze_counts(live, session, tmp_path, crash):
         assert session(directory, look) == alice.state_root()
 
 
-def test_a_proof_the_contract_refuses_stops_the_operator(live, session, tmp_path):
+def test_a_proof_the_contract_refuses_is_made_anew_or_stops_the_operator(live, session, tmp_path, faults):
     directory = live.directory(tmp_path / "operator")
 
     async def work(s):
-        real = s.operator._prover.prove
-
-        def prove(size_id, witness):
-            proof, seconds = real(size_id, witness)
-            return (proof[6], proof[7], *proof[2:]), seconds  # points on the curve, and no proof
-
-        s.operator._prover.prove = prove
+        s.impatient()
+        planned = faults(tmp_path, s.operator, batch_1=["wrong", "wrong", "wrong", "honest"])
         told = await s.post("/v1/batches", None, 503)
         assert told["error"]["code"] == "commit_refused" and "InvalidProof" in told["error"]["message"]
         assert isinstance(s.operator._error, CommitRefused)
+        assert planned.events() == ["begin 1", "end 1"] * 2
         assert live.by("alice").batch_number() == 0
         assert live.w3.eth.get_transaction_count(live.people["operator"].address) == 0
 
     session(directory, work)
+
+    async def again(s):
+        s.impatient(prove_attempts=3)
+        planned = faults(tmp_path, s.operator, batch_1=["wrong", "wrong", "wrong", "honest"])
+        await s.post("/v1/batches", None, 200)
+        assert planned.events() == ["begin 1", "end 1"] * 4
+
+    session(directory, again)
+    assert live.by("alice").batch_number() == 1
+    assert live.w3.eth.get_transaction_count(live.people["operator"].address) == 1
 
 
 def test_another_operator_on_the_same_key_is_noticed(live, session, tmp_path, crash):
@@ -261,18 +251,18 @@ def test_a_signed_transaction_names_its_nonce(live, tmp_path):
     operator = Operator(live.directory(tmp_path / "operator"))
     l1 = operator._l1
     call = live.by("operator").contract.functions["rotateOperator"](live.people["alice"].address)
-    first = l1._sign(call, None)
-    assert (first.nonce, l1.get_nonce(), l1.find_receipt([first.tx])) == (0, 0, None)
+    first = l1._sign(call, 0)
+    assert (first.nonce, l1.get_nonce(), l1.find_receipts([first.tx])) == (0, 0, [])
     live.anvil.rpc("evm_setAutomine", False)
     l1.broadcast(first.raw)
     l1.broadcast(first.raw)  # known already: fine
-    outbid = l1._sign(call, SignedTx(first.tx, first.raw, first.nonce))
+    outbid = l1._sign(call, 0, [first.tx])
     l1.broadcast(outbid.raw)
     live.anvil.rpc("evm_setAutomine", True)
     live.anvil.mine(1)
-    assert l1.find_receipt([first.tx]) is None
-    receipt = l1.find_receipt([first.tx, outbid.tx])
-    assert receipt is not None and receipt["status"] == 1
+    assert l1.find_receipts([first.tx]) == []
+    (receipt,) = l1.find_receipts([first.tx, outbid.tx])
+    assert receipt["status"] == 1
     l1.broadcast(first.raw)  # its nonce is used: fine, and it never counts
     assert l1.get_nonce() == 1
     operator.abandon()

@@ -1,0 +1,289 @@
+"""Batches on their way through L1: signed, stored, sent, mined, buried under confirmations.
+
+One batch at a time is on its way into a block, the one after the newest that the chain has: so the contract itself can
+be asked whether it would take it, and of all transactions that are out there one alone can settle something. Whoever
+waits for confirmations does not hold up the next one.
+
+The chain decides how far things are, anew at every look. When a reorganisation takes mined batches away they are simply
+next again, and the very same bytes are sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple, ParamSpec, TypeVar
+
+from msgspec.structs import replace
+from web3 import Web3
+from web3.types import TxReceipt
+
+from proofbook.chain.client import QueuedRequest
+from proofbook.chain.errors import ContractRevert
+from proofbook.operator.batches import BatcherOptions, CommitRefused, CrashAt, StateDiverged, queued, request_of
+from proofbook.operator.l1 import L1, RpcUnavailable, SignedTx, retry
+from proofbook.operator.settlement import BatchPlan
+from proofbook.operator.store import BatchRecord, BatchStore
+from proofbook.protocol.state import State
+from proofbook.protocol.words import Page
+
+log = logging.getLogger(__name__)
+MAX_FAILURES: Final = 3
+"""Transactions of one batch that may be mined and fail, each paid for, before the operator stops."""
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+Stage = Literal["sealed", "built", "proving", "proven", "submitted", "mined"]
+
+
+@dataclass(slots=True, eq=False)
+class InFlight:
+    """A batch between built and settled.
+
+    Attributes
+    ----------
+    plan, page : BatchPlan, Page
+        What it does.
+    before, after : State
+        What it is built on, and what it leads to.
+    record : BatchRecord
+        As in the store.
+    proving : task, optional
+        While it is being proven.
+    proofs_refused : int
+        By the contract.
+    mined : bool
+        The chain had it at the last look.
+    block : int
+        Where it was then; 0 before.
+    sent_at : float, optional
+        When this process last sent its transaction, by the monotonic clock.
+    """
+
+    plan: BatchPlan
+    page: Page
+    before: State
+    after: State
+    record: BatchRecord
+    proving: asyncio.Task[None] | None = field(default=None)
+    proofs_refused: int = 0
+    mined: bool = False
+    block: int = 0
+    sent_at: float | None = None
+
+    @property
+    def number(self) -> int:
+        """The batch's number."""
+        return self.plan.number
+
+    def get_stage(self) -> Stage:
+        """Return how far it is."""
+        if self.mined:
+            return "mined"
+        if self.record.raw_tx:
+            return "submitted"
+        if self.record.proof:
+            return "proven"
+        return "proving" if self.proving else "built"
+
+
+class Look(NamedTuple):
+    """The chain at one moment: the operator's transactions and the contract's batches mined, and the newest block."""
+
+    nonce: int
+    batches: int
+    head: int
+
+
+class Submitter:
+    """Gets batches into blocks, in order.
+
+    Parameters
+    ----------
+    l1 : L1
+        The chain.
+    store : BatchStore
+        Written before anything is sent.
+    options : BatcherOptions
+        Attempts and pauses.
+    crash_at : callable
+        Fault injection.
+    """
+
+    def __init__(self, l1: L1, store: BatchStore, options: BatcherOptions, crash_at: CrashAt) -> None:
+        self._l1, self._store, self.options, self._crash_at = l1, store, options, crash_at
+
+    async def _ask(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return await retry(self.options.rpc_attempts, call, *args, **kwargs)
+
+    # --- looking
+
+    async def look(self, confirmed: int) -> Look:
+        """Look at the chain, which must have all confirmed batches.
+
+        Raises
+        ------
+        StateDiverged
+            When a reorganisation took a confirmed batch.
+        RpcUnavailable
+            Also when the node is behind the block of the last confirmed batch.
+        """
+        # The nonce first: if it is used, the question after it tells whether that was for a batch.
+        nonce = await self._ask(self._l1.get_nonce)
+        batches = await self._ask(self._l1.exchange.batch_number)
+        head, _ = await self._ask(self._l1.get_head)
+        if batches < confirmed:
+            last = self._store.get_batch(confirmed)
+            if last is not None and head < last.block:
+                raise RpcUnavailable(f"the node is at block {head}, batch {confirmed} was confirmed in {last.block}")
+            raise StateDiverged(f"the chain has {batches} batches, {confirmed} were confirmed: it was reorganised")
+        return Look(nonce, batches, head)
+
+    async def note(self, flight: Iterable[InFlight], look: Look, confirmed: int) -> None:
+        """Note which batches the chain has, and which it has no more.
+
+        Raises
+        ------
+        StateDiverged
+            When the chain has another batch of one's number.
+        """
+        last = self._store.get_batch(confirmed)
+        first = max(self.options.start_block, last.block if last else 0)
+        for batch in flight:
+            if batch.number > look.batches and batch.mined:
+                log.warning("batch %d: no longer on the chain, which was reorganised", batch.number)
+                batch.mined, batch.block, batch.sent_at = False, 0, None
+            elif batch.number <= look.batches and not batch.mined:
+                receipt = await self._find(batch, first)
+                if receipt is None:
+                    return  # reorganised between two questions
+                batch.mined, batch.block = True, receipt["blockNumber"]
+                log.info("batch %d: mined in block %d", batch.number, batch.block)
+                self._crash_at("mined")
+            first = max(first, batch.block)
+
+    # --- sending
+
+    async def send(self, batch: InFlight, look: Look, flight: Iterable[InFlight]) -> bool:
+        """Have the transaction of the batch that the chain lacks next on its way; tell whether it was sent now.
+
+        Raises
+        ------
+        ContractRevert
+            When the contract would refuse it now.
+        CommitRefused
+            When it was mined and failed again and again.
+        """
+        record = batch.record
+        if record.raw_tx and record.nonce == look.nonce:
+            if batch.sent_at is None:
+                await self._broadcast(batch)
+                return True
+            if time.monotonic() - batch.sent_at < self.options.replace_after_s:
+                return False
+            log.warning("batch %d: its transaction waits too long and is outbid", batch.number)
+        elif record.sent and await self._was_mined(record):
+            return False
+        # One nonce alone is the next. Another batch of ours may have had it before a reorganisation.
+        rivals = [tx for other in flight for tx in other.record.sent if other.record.nonce == look.nonce]
+        if not await self._sign(batch, look.nonce, rivals):
+            return False
+        await self._broadcast(batch)
+        return True
+
+    async def _broadcast(self, batch: InFlight) -> None:
+        await self._ask(self._l1.broadcast, batch.record.raw_tx)
+        batch.sent_at = time.monotonic()
+        log.info("batch %d: sent as %s", batch.number, batch.record.tx)
+        self._crash_at("sent")
+
+    async def _was_mined(self, record: BatchRecord) -> bool:
+        """Tell whether the chain moved on while it was asked; `CommitRefused` after too many failures."""
+        receipts = await self._ask(self._l1.find_receipts, record.sent)
+        failed = [receipt for receipt in receipts if receipt["status"] == 0]
+        if len(failed) >= MAX_FAILURES:
+            await self._explain(record.number, failed[-1])
+        return len(receipts) > len(failed)
+
+    async def _explain(self, number: int, receipt: TxReceipt) -> None:
+        try:
+            await retry(1, self._l1.explain, receipt)
+        except (ContractRevert, RpcUnavailable) as error:
+            raise CommitRefused(f"batch {number}, mined and failed {MAX_FAILURES} times: {error}") from error
+
+    async def _sign(self, batch: InFlight, nonce: int, outbid: list[str]) -> bool:
+        """Sign and store; False while the newest block's clock is behind the batch's."""
+        record = batch.record
+        requests = self._requests_of(batch)
+        try:
+            signed: SignedTx = await self._ask(
+                self._l1.sign_commit,
+                batch.page,
+                requests,
+                int(record.c, 16),
+                [int(word, 16) for word in record.proof],
+                nonce,
+                outbid,
+            )
+        except ContractRevert as revert:
+            if revert.name == "TimestampInFuture":
+                return False
+            raise
+        sent = [*record.sent, signed.tx]
+        batch.record = replace(
+            record, state="submitted", tx=signed.tx, raw_tx=signed.raw, nonce=signed.nonce, sent=sent
+        )
+        self._store.put_batch(batch.record)
+        log.info("batch %d: signed with nonce %d", batch.number, signed.nonce)
+        self._crash_at("signed")
+        return True
+
+    def _requests_of(self, batch: InFlight) -> list[QueuedRequest]:
+        first, rows = batch.plan.first_request, batch.page.requests
+        records = self._store.list_requests(first, len(rows))
+        if [request_of(record) for record in records] != [row.request for row in rows]:
+            raise StateDiverged(f"requests from {first} on are not those of batch {batch.number}")
+        return [queued(record) for record in records]
+
+    # --- confirming
+
+    async def confirm(self, batch: InFlight, look: Look) -> bool:
+        """Record the oldest batch, a mined one, as confirmed if its block is deep enough; tell whether it is.
+
+        Raises
+        ------
+        StateDiverged
+            When the chain has another batch of this number.
+        """
+        if look.head - batch.block < self.options.confirmations:
+            return False
+        # Again: a reorganisation may have put it into another block.
+        receipt = await self._find(batch, batch.block)
+        if receipt is None or look.head - receipt["blockNumber"] < self.options.confirmations:
+            batch.mined, batch.block = False, 0
+            return False
+        sent = await self._ask(self._l1.w3.eth.get_transaction, receipt["transactionHash"])
+        batch.record = replace(
+            batch.record,
+            state="confirmed",
+            tx=Web3.to_hex(receipt["transactionHash"]),
+            block=receipt["blockNumber"],
+            gas=receipt["gasUsed"],
+            data_bytes=len(sent["input"]),
+        )
+        self._store.put_batch(batch.record)
+        log.info("batch %d: confirmed in block %d", batch.number, batch.record.block)
+        self._crash_at("confirmed")
+        return True
+
+    async def _find(self, batch: InFlight, first: int) -> TxReceipt | None:
+        """Return the receipt of the transaction that settled a batch, from a block on; it must be this very batch."""
+        event = await self._ask(self._l1.find_batch, batch.number, first)
+        if event is None:
+            return None
+        if event.new_root != batch.page.header.new_root or event.timestamp != batch.record.timestamp:
+            raise StateDiverged(f"the chain's batch {batch.number} is not ours: another operator runs on this key")
+        return next(iter(await self._ask(self._l1.find_receipts, [event.place.tx])), None)
