@@ -233,10 +233,9 @@ class Submitter:
                 return False
             raise
         sent = [*record.sent, signed.tx]
-        batch.record = replace(
-            record, state="submitted", tx=signed.tx, raw_tx=signed.raw, nonce=signed.nonce, sent=sent
-        )
-        self._store.put_batch(batch.record)
+        record = replace(record, state="submitted", tx=signed.tx, raw_tx=signed.raw, nonce=signed.nonce, sent=sent)
+        self._store.put_batch(record)
+        batch.record = record  # only now: what is not stored must not be sent
         log.info("batch %d: signed with nonce %d", batch.number, signed.nonce)
         self._crash_at("signed")
         return True

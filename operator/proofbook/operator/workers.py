@@ -188,7 +188,8 @@ class ProverPool:
         self._timeout_s = timeout_s
         self._free = workers
         self._idle: list[Worker] = []
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._asked = 0
         self._executor = ThreadPoolExecutor(workers, "prover")
         self._closed = False
 
@@ -205,7 +206,7 @@ class ProverPool:
         Raises
         ------
         WorkerFailed
-            Whatever went wrong; the worker was replaced unless it said itself that it could not.
+            Whatever went wrong; the next job gets another worker.
         """
         await self._acquire(job.number)
         try:
@@ -220,7 +221,8 @@ class ProverPool:
             self._free -= 1
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (number, future))
+        self._asked += 1
+        heapq.heappush(self._waiting, (number, self._asked, future))
         try:
             await future
         except BaseException:
@@ -230,7 +232,7 @@ class ProverPool:
 
     def _release(self) -> None:
         while self._waiting:
-            _, future = heapq.heappop(self._waiting)
+            *_, future = heapq.heappop(self._waiting)
             if not future.done():
                 future.set_result(None)
                 return
