@@ -15,6 +15,7 @@ from proofbook.operator.codes import InvariantError
 from proofbook.operator.engine import Engine
 from proofbook.operator.journal import JournalCorrupt, JournalError, JournalMismatch
 from proofbook.operator.markets import Market, Markets
+from proofbook.operator.risk import Balance
 from proofbook.operator.sequencer import Sequencer, SequencerBroken, make_verify, verify_each
 from proofbook.protocol.babyjub import Point
 from proofbook.protocol.eddsa import verify
@@ -174,13 +175,15 @@ def test_a_failure_stops_everything_until_restart(world, path, sequencer):
 
 def test_a_broken_invariant_is_not_journaled(world, path, sequencer):
     world.sell(1, 100, 5)
-    sequencer.engine.ledger._get(1).balances[1].available = -1
-    sequencer.engine.ledger.require = lambda *_: None
+    world.cancel(1, 1)
+    placed, cancelled = world.commands[-2:]
+    sequencer.submit([placed])
+    sequencer.engine.ledger._get(1).balances[1].reserved = 0
     with pytest.raises(InvariantError):
-        sequencer.submit([world.commands[-1]])
+        sequencer.submit([cancelled])
     sequencer.close()
     again = Sequencer(world.config, path)
-    assert again.engine.get_balance(1, 1).available == 50_000
+    assert again.engine.get_balance(1, 1) == Balance(49_950, 50)
     again.close()
 
 

@@ -166,7 +166,7 @@ class _Maker:
 
     def _cancel(self, intent: Cancel) -> tuple[c.Command, Op] | None:
         key = self._refs.get(intent.ref)
-        if key is None or key not in self.engine.trading.live:
+        if key is None or self.engine.trading.find(*key) is None:
             return None
         action = cancel(domain=DOMAIN, account=key[0], id=key[1], valid_until=UNTIL)
         return c.Cancel(SignedAction(action, _UNSIGNED)), Op(intent.ref, 0, 0, 0, False)

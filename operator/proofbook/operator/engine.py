@@ -32,6 +32,9 @@ from proofbook.protocol.words import Request
 
 DEFAULT_MARGIN = 600
 
+# Asked for once: an enum takes its time to answer.
+_ORDER, _CANCEL, _CANCELLED = ActionType.ORDER, ActionType.CANCEL, Removal.CANCELLED
+
 
 @dataclass(frozen=True)
 class EngineConfig:
@@ -204,7 +207,7 @@ class Engine:
         return action
 
     def _place(self, command: c.PlaceOrder) -> None:
-        action = self._check_action(command.signed, ActionType.ORDER, self.config.margin)
+        action = self._check_action(command.signed, _ORDER, self.config.margin)
         self.trading.place(command.signed, action)
 
     def _add_market(self, command: c.AddMarket) -> None:
@@ -222,17 +225,17 @@ class Engine:
         self.trading.expire(self.now + self.config.margin)
 
     def _cancel(self, command: c.Cancel) -> None:
-        action = self._check_action(command.signed, ActionType.CANCEL, 0)
-        live = self.trading.live.get((action.account, action.id))
+        action = self._check_action(command.signed, _CANCEL, 0)
+        live = self.trading.find(action.account, action.id)
         if live is None:
             raise Refused(Code.UNKNOWN_ORDER, f"account {action.account} has no resting order {action.id}")
-        self.trading.remove(live, Removal.CANCELLED)
+        self.trading.remove(live, _CANCELLED)
 
     def _hard_cancel(self, command: c.HardCancel) -> None:
-        action = self._check_action(command.signed, ActionType.CANCEL, self.config.margin)
+        action = self._check_action(command.signed, _CANCEL, self.config.margin)
         state = self.registry.get_active(action.account)
         self.registry.check_cancel(state, action.id)
-        if live := self.trading.live.get((action.account, action.id)):
+        if live := self.trading.find(action.account, action.id):
             self.trading.remove(live, Removal.HARD_CANCELLED)
         self._admit(command.signed, state)
 
@@ -404,7 +407,7 @@ class Engine:
             self.ledger.dump(),
             self.registry.dump(),
             [(symbol, book.state_hash()) for symbol, book in sorted(self.trading.books.items())],
-            [(key, live.reserved, live.signed) for key, live in sorted(self.trading.live.items())],
+            sorted((live.key, live.reserved, live.signed) for live in self.trading.live.values()),
             (list(s.log), list(s.in_flight), s.next_number, s.next_request, s.last_timestamp),
             sorted((account, sorted(amounts.items())) for account, amounts in s.sealed.items() if amounts),
         )

@@ -40,12 +40,6 @@ class _Account:
     deposits: dict[int, int] = field(default_factory=dict)
     """How many deposits of each token were seen."""
 
-    def open(self, account: int, token: int) -> Balance:
-        if len(self.balances) >= POSITIONS:
-            raise InvariantError(f"account {account} holds more than {POSITIONS} tokens")
-        balance = self.balances[token] = Balance()
-        return balance
-
     def tokens(self) -> set[int]:
         return {*self.balances, *self.incoming, *self.deposits}
 
@@ -59,6 +53,10 @@ def get_reserve(market: Market, order: Order) -> int:
         return order.remaining * market.lot
     quote = order.remaining * order.price
     return quote + get_fee(quote, get_fee_bps(market, order.flags))
+
+
+def _lacks(token: int, amount: int, free: int) -> Refused:
+    return Refused(Code.INSUFFICIENT_BALANCE, f"{amount} quanta of token {token} are needed, {free} are free")
 
 
 def _count_down(counts: dict[int, int], token: int) -> None:
@@ -91,12 +89,6 @@ class Ledger:
         found = known.balances.get(token) if known else None
         return Balance(found.available, found.reserved) if found else Balance()
 
-    def look(self, account: int, token: int) -> tuple[int, int]:
-        """Return what is available and what is reserved of a balance."""
-        known = self._accounts.get(account)
-        found = known.balances.get(token) if known else None
-        return (found.available, found.reserved) if found else (0, 0)
-
     def tokens(self, account: int) -> list[int]:
         """Return the tokens an account holds, ascending."""
         known = self._accounts.get(account)
@@ -105,7 +97,10 @@ class Ledger:
     def _change(self, account: int, token: int, available: int, reserved: int) -> None:
         # The hottest function of the engine: messages are only made when something is wrong.
         known = self._accounts.get(account) or self._get(account)
-        balance = known.balances.get(token) or known.open(account, token)
+        balance = known.balances.get(token)
+        is_new = balance is None
+        if balance is None:
+            balance = known.balances[token] = Balance()
         free = balance.available = balance.available + available
         held = balance.reserved = balance.reserved + reserved
         if free < 0 or held < 0:
@@ -113,6 +108,8 @@ class Ledger:
         if not 0 < free + held <= MAX_AMOUNT:
             must(free + held == 0, f"account {account}'s token {token} does not fit in 64 bits")
             del known.balances[token]
+        elif is_new and len(known.balances) > POSITIONS:
+            raise InvariantError(f"account {account} holds more than {POSITIONS} tokens")
         self.touched[account, token] = balance
 
     # --- movements
@@ -130,14 +127,11 @@ class Ledger:
         Refused
             ``insufficient_balance``.
         """
-        self.require(account, token, amount)
-        self._change(account, token, -amount, 0)
-
-    def require(self, account: int, token: int, amount: int) -> None:
-        """Refuse, with ``insufficient_balance``, when fewer quanta are free."""
-        free, _ = self.look(account, token)
+        balance = self._get(account).balances.get(token)
+        free = balance.available if balance else 0
         if free < amount:
-            raise Refused(Code.INSUFFICIENT_BALANCE, f"{amount} quanta of token {token} are needed, {free} are free")
+            raise _lacks(token, amount, free)
+        self._change(account, token, -amount, 0)
 
     def reserve(self, order: Order, market: Market) -> None:
         """Set aside what an order can cost, and a place for what it may bring in.
@@ -152,8 +146,12 @@ class Ledger:
         if incoming not in known.balances and not self.has_place(account, incoming):
             raise Refused(Code.POSITIONS_FULL, f"all {POSITIONS} places are taken, token {incoming} has none")
         amount = get_reserve(market, order)
-        self.require(account, outgoing, amount)
-        self._change(account, outgoing, -amount, amount)
+        balance = known.balances.get(outgoing)
+        if balance is None or balance.available < amount:
+            raise _lacks(outgoing, amount, balance.available if balance else 0)
+        balance.available -= amount
+        balance.reserved += amount
+        self.touched[account, outgoing] = balance
         known.incoming[incoming] = known.incoming.get(incoming, 0) + 1
         order.incoming, order.outgoing, order.reserved = incoming, outgoing, amount
 
@@ -170,10 +168,16 @@ class Ledger:
 
     def release(self, order: Order) -> None:
         """Free the reserve and the place of an order that is done."""
-        if order.reserved:
-            self._change(order.account, order.outgoing, order.reserved, -order.reserved)
+        account, known = order.account, self._accounts[order.account]
+        if amount := order.reserved:
+            balance = known.balances[order.outgoing]
+            if balance.reserved < amount:
+                raise InvariantError(f"account {account} has less set aside than its orders need")
+            balance.available += amount
+            balance.reserved -= amount
+            self.touched[account, order.outgoing] = balance
             order.reserved = 0
-        _count_down(self._accounts[order.account].incoming, order.incoming)
+        _count_down(known.incoming, order.incoming)
 
     # --- places
 

@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from proofbook.operator import events as e
-from proofbook.operator.book import BUY, SELL, Book, Order, OrderKey
+from proofbook.operator.book import BUY, SELL, Book, Order
 from proofbook.operator.codes import Code, Refused, Removal
 from proofbook.operator.markets import Market, Markets
 from proofbook.operator.matching import IMMEDIATE, Fill, SelfTrade, Width, get_fee, get_fee_bps, match
@@ -52,8 +52,8 @@ class Trading:
     ----------
     books : dict of str to Book
         By symbol.
-    live : dict of OrderKey to Live
-        Resting orders; ``by_account`` has them by account and id, oldest first.
+    live : dict of Order to Live
+        Resting orders, oldest first; ``by_account`` has them by account and id.
     trade_seq : int
         Trades made.
     """
@@ -73,10 +73,12 @@ class Trading:
         self._make_book = make_book
         self.books: dict[str, Book] = {}
         self.use_markets(markets)
-        self.live: dict[OrderKey, Live] = {}
+        self.live: dict[Order, Live] = {}
         self.by_account: dict[int, dict[int, Live]] = {}
         self.trade_seq = 0
-        self._expiries: list[tuple[int, int, int]] = []
+        # Of resting orders, by valid_until; and these times, also where no order is left, as a heap.
+        self._expiring: dict[int, dict[Order, Live]] = {}
+        self._times: list[int] = []
 
     def use_markets(self, markets: Markets) -> None:
         """Trade in these markets, those so far among them."""
@@ -94,15 +96,14 @@ class Trading:
             With any code of an order; then nothing has changed, but for the id after `matching.match` refused.
         """
         taker = self._make_order(signed, action)
-        market, state = taker.market, taker.state
+        market = taker.market
         self._ledger.reserve(taker, market)
         try:
             steps = match(self.books[market.symbol], taker, self._width)
         except Refused:
             self._ledger.release(taker)
-            self._registry.use_id(state, taker.id, _DONE)
+            self._registry.use_id(taker.state, taker.id, _DONE)
             raise
-        self._registry.use_id(state, taker.id, _LIVE)
         self._stream.append(
             e.OrderAccepted(
                 self._stream.next_seq(),
@@ -148,19 +149,24 @@ class Trading:
 
     def _rest(self, live: Live, valid_until: int) -> None:
         """Keep an order that rests in its book."""
-        self.live[live.key] = live
+        self._registry.use_id(live.state, live.id, _LIVE)
+        self.live[live] = live
         mine = self.by_account.get(live.account)
         if mine is None:
             mine = self.by_account[live.account] = {}
         mine[live.id] = live
-        heappush(self._expiries, (valid_until, live.account, live.id))
+        expiring = self._expiring.get(valid_until)
+        if expiring is None:
+            expiring = self._expiring[valid_until] = {}
+            heappush(self._times, valid_until)
+        expiring[live] = live
 
     def _book_steps(self, taker: Live, steps: list[Fill | SelfTrade]) -> None:
         """Book what matching did. The taker's money moves once, for all its trades together."""
         buys, left, spent, received = taker.side is BUY, taker.lots, 0, 0
         records: list[TradeRecord] = []
         for step in steps:
-            maker = self.live[step.maker.key]
+            maker = self.live[step.maker]
             if isinstance(step, SelfTrade):
                 self._finish(maker, _SELF_TRADE)
                 continue
@@ -218,8 +224,9 @@ class Trading:
 
     def _finish(self, live: Live, reason: Removal) -> None:
         """Let go of an order that is not in the book any more."""
-        if self.live.pop(live.key, None):
+        if self.live.pop(live, None):
             del self.by_account[live.account][live.id]
+            del self._expiring[live.signed.action.valid_until][live]
         self._ledger.release(live)
         self._registry.use_id(live.state, live.id, _DONE)
         self._stream.append(
@@ -232,6 +239,11 @@ class Trading:
                 reason._value_,
             )
         )
+
+    def find(self, account: int, id_: int) -> Live | None:
+        """Return a resting order by its name."""
+        mine = self.by_account.get(account)
+        return mine.get(id_) if mine else None
 
     def remove(self, live: Live, reason: Removal) -> None:
         """Take a resting order out."""
@@ -246,10 +258,11 @@ class Trading:
 
     def expire(self, before: int) -> None:
         """Remove the orders whose valid_until lies before a time."""
-        while self._expiries and self._expiries[0][0] < before:
-            _, account, id_ = heappop(self._expiries)
-            if live := self.live.get((account, id_)):
-                self.remove(live, Removal.EXPIRED)
+        while self._times and self._times[0] < before:
+            expiring = self._expiring[self._times[0]]
+            for live in sorted(expiring, key=lambda live: live.key):
+                self.remove(expiring[live], Removal.EXPIRED)
+            del self._expiring[heappop(self._times)]
 
     def make_room(self, account: int) -> None:
         """Remove orders that would bring in new tokens, newest first, until a deposit has its place."""
