@@ -28,6 +28,8 @@ def read_constraints(path: Path) -> list[tuple[Combination, Combination, Combina
     sections = _sections(path.read_bytes(), b"r1cs")
     (count,) = struct.unpack_from("<I", sections[1], 4 + 32 + 16 + 8)
     body, at, made = sections[2], 0, []
+    # Large circuits have millions of coefficients, nearly all of them the same few.
+    seen: dict[bytes, int] = {}
     for _ in range(count):
         parts = []
         for _ in range(3):
@@ -36,7 +38,10 @@ def read_constraints(path: Path) -> list[tuple[Combination, Combination, Combina
             part = []
             for _ in range(terms):
                 (wire,) = struct.unpack_from("<I", body, at)
-                part.append((wire, int.from_bytes(body[at + 4 : at + 36], "little")))
+                raw = body[at + 4 : at + 36]
+                if raw not in seen:
+                    seen[raw] = int.from_bytes(raw, "little")
+                part.append((wire, seen[raw]))
                 at += 36
             parts.append(tuple(part))
         made.append((parts[0], parts[1], parts[2]))

@@ -68,6 +68,26 @@ def mutations() -> Any:
 
 
 @pytest.fixture(scope="session")
+def following() -> Any:
+    return load(HERE / "following.py")
+
+
+@pytest.fixture(scope="session")
+def pages() -> Any:
+    return load(HERE / "pages.py")
+
+
+@pytest.fixture(scope="session")
+def wires() -> Any:
+    return load(HERE / "wires.py")
+
+
+@pytest.fixture(scope="session")
+def hints() -> Any:
+    return load(HERE / "hints.py")
+
+
+@pytest.fixture(scope="session")
 def solver() -> Any:
     return load(HERE / "solver.py")
 

@@ -1,22 +1,22 @@
-"""Mutations of a batch's or exit's inputs: every signal, other values, and what follows from them made anew."""
+"""Mutations of a batch's or exit's inputs: every place of every signal, other values of every kind, rows exchanged."""
 
 from __future__ import annotations
 
-import copy
 import random
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.field import R
 
 Path = tuple[int, ...]
+Place = tuple[str, Path]
 PUBLIC: Final = ("C", "z", "y")
 WIDTHS: Final = (1, 4, 7, 8, 14, 16, 24, 32, 64, 80, 128, 160, 248)
 """Widths of fields: an alias is a value that differs by a power of two at one of them."""
+SWAPS: Final = 40
+"""Exchanges of rows come in so many heaps, and each heap counts as one place."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,24 @@ class Mutation:
     ----------
     name : str
         The signal, or the kind of rows swapped.
+    kind : str
+        Where the other value comes from.
+    places : tuple of Place
+        What changes.
     what : str
         In words.
     make : callable
         Changes the inputs.
+    signed : bool
+        The trader is in on it and signs what the rows now say.
     """
 
     name: str
+    kind: str
+    places: tuple[Place, ...]
     what: str
     make: Callable[[dict[str, Any]], None]
+    signed: bool
 
 
 def cells(value: Any, at: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -45,6 +54,11 @@ def cells(value: Any, at: Path = ()) -> Iterator[tuple[Path, Any]]:
             yield from cells(part, (*at, i))
     else:
         yield at, value
+
+
+def places(inputs: dict[str, Any]) -> set[Place]:
+    """Return all places of all signals."""
+    return {(name, at) for name, value in inputs.items() for at, _ in cells(value)}
 
 
 def put(inputs: dict[str, Any], name: str, at: Path, value: int) -> None:
@@ -58,29 +72,63 @@ def put(inputs: dict[str, Any], name: str, at: Path, value: int) -> None:
     part[at[-1]] = value
 
 
-def values_for(old: int, others: Sequence[int], rng: random.Random) -> list[int]:
-    """Return other values for a place: ends, off by one, aliases, and what stands elsewhere in the signal."""
-    made = [0, 1, 2, R - 1, R // 2, old + 1, old - 1, R - old, 2 * old, rng.randrange(R)]
-    made += [old + sign * (1 << width) for width in WIDTHS for sign in (1, -1)]
-    made += [(1 << width) - 1 for width in WIDTHS]
-    near = list(others)
-    rng.shuffle(near)
-    made += near[:6]
-    return [value for value in dict.fromkeys(value % R for value in made) if value != old]
+def values_for(old: int, at: Path, others: dict[Path, int], rng: random.Random) -> list[tuple[str, int]]:
+    """Return other values for a place, each with its kind, every value once.
+
+    Ends, off by one, aliases, x + r as it stands (no field element: whoever reads it must refuse), what stands next to
+    it and what stands there in other rows.
+    """
+    made = [("0", 0), ("1", 1), ("r - 1", R - 1), ("off by one", old + 1), ("off by one", old - 1)]
+    made += [("r - x", R - old), ("2 x", 2 * old), ("2", 2), ("r / 2", R // 2), ("random", rng.randrange(R))]
+    near = [others[p] for p in others if at and p[:-1] == at[:-1] and abs(p[-1] - at[-1]) == 1]
+    made += [("neighbour", value) for value in near]
+    rows = [others[p] for p in others if at and p[0] != at[0] and p[1:] == at[1:]]
+    made += [("other row", value) for value in dict.fromkeys(rows)]
+    made += [("alias", old + sign * (1 << width)) for width in WIDTHS for sign in (1, -1)]
+    made += [("all ones", (1 << width) - 1) for width in WIDTHS]
+    found: dict[int, str] = {}
+    for kind, value in made:
+        found.setdefault(value % R, kind)
+    found.pop(old, None)
+    return [("x + r", old + R), *((kind, value) for value, kind in found.items())]
 
 
-def of_signal(name: str, value: Any, rng: random.Random, neighbours: Sequence[int] = ()) -> list[Mutation]:
-    """Return all mutations of one signal, its own elements swapped among them."""
-    found = list(cells(value))
-    others = [v for _, v in found] + list(neighbours)
+def of_signal(name: str, value: Any, rng: random.Random, turn: int) -> list[list[Mutation]]:
+    """Return the mutations of a signal by place; first a different kind at each, then one of every kind."""
+    found = dict(cells(value))
     made = []
-    for at, old in found:
-        for new in values_for(int(old), others, rng):
-            made.append(Mutation(name, f"{name}{list(at)}: {old} -> {new}", _putter(name, at, new)))
-    for (at, a), (bt, b) in zip(found, found[1:], strict=False):
-        if a != b and at[:-1] == bt[:-1]:
-            made.append(Mutation(name, f"{name}{list(at)} and the next swapped", _swapper(name, at, bt, a, b)))
+    for number, (at, old) in enumerate(found.items()):
+        several = [
+            Mutation(
+                name, kind, ((name, at),), f"{name}{list(at)}: {old} -> {new}", _putter(name, at, new), signed(rng)
+            )
+            for kind, new in values_for(int(old), at, found, rng)
+        ]
+        after = (*at[:-1], at[-1] + 1) if at else at
+        if at and found.get(after, old) != old:
+            swap = _swapper(name, at, after, old, found[after])
+            both = ((name, at), (name, after))
+            several.append(
+                Mutation(name, "siblings", both, f"{name}{list(at)} and the next swapped", swap, signed(rng))
+            )
+        made.append(by_kind(several, rng, turn + number))
     return made
+
+
+def signed(rng: random.Random) -> bool:
+    return rng.random() < 0.7
+
+
+def by_kind(several: list[Mutation], rng: random.Random, turn: int) -> list[Mutation]:
+    """Return mutations so that one of each kind comes first, the kinds starting at a turn."""
+    rng.shuffle(several)
+    kinds = sorted({mutation.kind for mutation in several})
+    first: list[Mutation] = []
+    for i in range(len(kinds)):
+        kind = kinds[(turn + i) % len(kinds)]
+        first.append(next(mutation for mutation in several if mutation.kind == kind))
+    taken = set(map(id, first))
+    return first + [mutation for mutation in several if id(mutation) not in taken]
 
 
 def _putter(name: str, at: Path, new: int) -> Callable[[dict[str, Any]], None]:
@@ -95,18 +143,22 @@ def _swapper(name: str, at: Path, bt: Path, a: int, b: int) -> Callable[[dict[st
     return swap
 
 
-def of_rows(inputs: dict[str, Any], kind: str) -> list[Mutation]:
+def of_rows(inputs: dict[str, Any], kind: str, rng: random.Random) -> list[list[Mutation]]:
     """Return the exchanges of two rows of a kind, and of one signal alone between two rows."""
     names = [name for name in inputs if re.match(kind + "[A-Z]", name) and isinstance(inputs[name], list)]
     count = len(inputs[names[0]])
     made = []
     for a in range(count):
         for b in range(a + 1, count):
-            for swapped in [names, *([name] for name in names)]:
-                if any(inputs[name][a] != inputs[name][b] for name in swapped):
-                    label = kind if len(swapped) > 1 else swapped[0]
-                    made.append(Mutation(label, f"{label}: rows {a} and {b} swapped", _rows(swapped, a, b)))
-    return made
+            for several in [names, *([name] for name in names)]:
+                if any(inputs[name][a] != inputs[name][b] for name in several):
+                    label = f"rows of {kind}" if len(several) > 1 else several[0]
+                    what = f"{label}: rows {a} and {b} swapped"
+                    made.append(Mutation(label, "rows", (), what, _rows(several, a, b), signed(rng)))
+    rng.shuffle(made)
+    # Whole rows before single signals, and both in every heap.
+    made.sort(key=lambda mutation: not mutation.name.startswith("rows"))
+    return [made[i::SWAPS] for i in range(min(SWAPS, len(made)))]
 
 
 def _rows(names: Sequence[str], a: int, b: int) -> Callable[[dict[str, Any]], None]:
@@ -117,93 +169,43 @@ def _rows(names: Sequence[str], a: int, b: int) -> Callable[[dict[str, Any]], No
     return swap
 
 
-def of_inputs(inputs: dict[str, Any], rng: random.Random) -> dict[str, list[Mutation]]:
-    """Return all mutations of a circuit's inputs by signal, in an order that takes something of every place early."""
-    found = {name: of_signal(name, value, rng) for name, value in inputs.items()}
+def of_inputs(inputs: dict[str, Any], rng: random.Random) -> dict[str, list[list[Mutation]]]:
+    """Return all mutations of a circuit's inputs, by signal and place."""
+    found = {name: of_signal(name, value, rng, turn) for turn, (name, value) in enumerate(inputs.items())}
     for kind in ("request", "action", "fee", "account"):
         if any(re.match(kind + "[A-Z]", name) for name in inputs):
-            found[f"rows of {kind}"] = of_rows(inputs, kind)
+            found[f"rows of {kind}"] = of_rows(inputs, kind, rng)
     for several in found.values():
         rng.shuffle(several)
     return {name: several for name, several in found.items() if several}
 
 
-def sample(by_signal: dict[str, list[Mutation]], count: int) -> list[Mutation]:
-    """Return `count` mutations, the signals in turn."""
-    made: list[Mutation] = []
-    for turn in range(max(map(len, by_signal.values()))):
-        for several in by_signal.values():
-            if turn < len(several) and len(made) < count:
-                made.append(several[turn])
-    return made
+def sample(by_signal: dict[str, list[list[Mutation]]], count: int, whole: bool = False) -> list[Mutation]:
+    """Return `count` mutations: one of each place, the signals in turn, then another of each place, and so on.
+
+    With `whole` there are more if need be: at least one of each place, and one of each kind at each signal.
+    """
+    ordered = list(_ordered(by_signal))
+    first = sum(len(several) for several in by_signal.values())
+    if not whole:
+        return ordered[:count]
+    made, rest = ordered[:first], ordered[first:]
+    tried = {(mutation.name, mutation.kind) for mutation in made}
+    more = []
+    for mutation in rest:
+        if (mutation.name, mutation.kind) not in tried:
+            tried.add((mutation.name, mutation.kind))
+            made.append(mutation)
+        else:
+            more.append(mutation)
+    return made + more[: max(0, count - len(made))]
 
 
-# --- what follows
-
-
-def follow(lie: Any, mutation: Mutation, forging: Any) -> None:
-    """Change a lie's inputs and let balances, order trees and roots follow as far as they can."""
-    mutation.make(lie.inputs)
-    if mutation.name in PUBLIC:
-        return
-    before = copy.deepcopy(lie.inputs)
-    steps: list[Callable[[], None]] = []
-    if mutation.name.startswith(("action", "rows of action")):
-        steps.append(lie.settle_slots)
-    if not mutation.name.startswith(("account", "requestTokens", "oldRoot")):
-        steps.append(lambda: settle_balances(lie, forging))
-    if mutation.name not in ("accountPath", "newRoot", "oldRoot"):
-        steps += [lie.idle_follows, lie.settle_roots]
-    for step in steps:
-        try:
-            step()
-        except (ProofbookError, KeyError, IndexError, TypeError, ValueError, AssertionError):
-            # What was said is beyond telling: so it stands alone, nothing following.
-            lie.inputs.clear()
-            lie.inputs.update(before)
-            return
-
-
-def settle_balances(lie: Any, forging: Any) -> None:
-    """Let the accounts' new positions be the old ones and all postings, the copies of T likewise."""
-    inputs = lie.inputs
-    deltas = postings(inputs, forging)
-    after: dict[int, dict[int, int]] = {}
-    for i, row in enumerate(forging.rows(inputs, "account")):
-        if not row["enabled"]:
-            continue
-        held = Counter(dict(zip(row["oldTokens"], row["oldAmounts"], strict=True)))
-        held.update({token: delta for (account, token), delta in deltas.items() if account == row["index"]})
-        kept = {token: amount for token, amount in sorted(held.items()) if amount}
-        if len(kept) > 15 or any(amount < 0 or amount >> 64 for amount in kept.values()):
-            raise ValueError("no such balances")
-        lie.positions(i, "New", kept)
-        after[row["index"]] = kept
-    for i, row in enumerate(forging.rows(inputs, "request")):
-        if sum(row["kind"]) and row["account"] in after:
-            tokens = list(after[row["account"]])
-            lie.set("requestTokens", i, [0] * (15 - len(tokens)) + tokens)
-
-
-def postings(inputs: dict[str, Any], forging: Any) -> Counter[tuple[int, int]]:
-    """Return the sum of postings by account and token."""
-    made: Counter[tuple[int, int]] = Counter()
-    for row in forging.rows(inputs, "request"):
-        key = row["account"], row["token"]
-        if row["kind"][1] and not row["outcome"]:
-            made[key] += row["amount"]
-        if row["kind"][3]:
-            made[key] -= row["outcome"]
-    for row in forging.rows(inputs, "action"):
-        account, base, quote = row["account"], row["base"], row["quote"]
-        if row["type"][0]:
-            sign = 1 - 2 * row["side"]
-            made[account, base] += sign * row["exBase"]
-            made[account, quote] -= sign * row["exQuote"] + row["aux"]
-        elif row["type"][1] or row["type"][2]:
-            made[account, base] -= row["exBase"]
-            if row["type"][2]:
-                made[row["aux"], base] += row["exBase"]
-    for row in forging.rows(inputs, "fee"):
-        made[inputs["feeAccount"], row["token"]] += row["amount"]
-    return made
+def _ordered(by_signal: dict[str, list[list[Mutation]]]) -> Iterator[Mutation]:
+    most = max(len(heap) for several in by_signal.values() for heap in several)
+    widest = max(map(len, by_signal.values()))
+    for turn in range(most):
+        for place in range(widest):
+            for several in by_signal.values():
+                if place < len(several) and turn < len(several[place]):
+                    yield several[place][turn]

@@ -9,8 +9,9 @@ fails refuses the lie.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
 from proofbook.protocol.field import BIG_R, R, bigint
@@ -44,17 +45,24 @@ class Plan:
     at: dict[int, int] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, system: Any, given: Iterable[int], derived: Iterable[int], challenge: int | None) -> Plan:
-        """Read a system: `given` wires are known, `derived` ones never taken for hints."""
+    def make(
+        cls,
+        system: Any,
+        given: Iterable[int],
+        derived: Iterable[int],
+        challenge: int | None,
+        first: Sequence[int] = (),
+    ) -> Plan:
+        """Read a system: `given` wires are known, `derived` ones never taken for hints, `first` ones before others."""
         plan = cls(system, {0, *given})
-        plan._order(set(derived))
+        plan._order(set(derived), first)
         plan._mark(challenge)
         return plan
 
-    def _order(self, derived: set[int]) -> None:
+    def _order(self, derived: set[int], first: Sequence[int]) -> None:
         system = self.system
-        wires = [{w for part in c for w, _ in part} for c in system.constraints]
-        left = [len(several - {0}) for several in wires]
+        wires = [tuple({w for part in c for w, _ in part}) for c in system.constraints]
+        left = [len(several) - (0 in several) for several in wires]
         known = [False] * len(system.uses)
         ready: list[int] = []
 
@@ -69,7 +77,7 @@ class Plan:
         for wire in sorted(self.given - {0}):
             learn(wire)
         done = [False] * len(wires)
-        candidates = iter(range(1, len(known)))
+        candidates = chain(first, range(1, len(known)))
         while True:
             while ready:
                 number = ready.pop()
@@ -105,68 +113,35 @@ class Plan:
     # --- lies
 
     def lie(
-        self, witness: list[Any], changes: Mapping[int, int], challenge: Callable[[list[Any]], dict[int, int]]
-    ) -> tuple[int | None, list[Any]]:
-        """Return the constraint that refuses a change, None if none does, and the wires.
+        self, values: list[Any], changes: Mapping[int, int], challenge: Callable[[list[Any]], dict[int, int]]
+    ) -> tuple[int | None, dict[int, Any]]:
+        """Return the constraint that refuses a change, None if none does, and the wires that came out different.
 
         Parameters
         ----------
-        witness : list
-            Satisfies all constraints; not changed.
+        values : list
+            A witness that satisfies all constraints; the same again afterwards.
         changes : mapping of int to int
             Values that wires are to keep.
         challenge : callable
             Told the wires once all before the challenge are solved; returns wires that change with it.
         """
-        values = list(witness)
-        fixed = set(changes)
-        heap: list[int] = []
-        queued: set[int] = set()
-
-        def touch(wire: int) -> None:
-            for number in self.system.uses[wire]:
-                step = self.at[number]
-                key = step + _LATER if self.late[step] else step
-                if key not in queued:
-                    queued.add(key)
-                    heapq.heappush(heap, key)
-
-        def change(wire: int, value: int) -> None:
-            if values[wire] != value:
-                values[wire] = value
-                touch(wire)
-
-        for wire, value in changes.items():
-            change(wire, bigint(value % R))
-        drawn = False
-        while heap or not drawn:
-            if not drawn and (not heap or heap[0] >= _LATER):
-                drawn = True
-                for wire, value in challenge(values).items():
-                    fixed.add(wire)
-                    change(wire, bigint(value))
-                continue
-            key = heapq.heappop(heap)
-            queued.discard(key)
-            number, wire = self.steps[key % _LATER]
-            if not wire or wire in fixed or wire in self.given:
-                if not self._holds(number, values):
-                    return number, values
-            else:
-                found = self._solve(number, wire, values)
-                if found is None:
-                    return number, values
-                change(wire, found)
-        return None, values
+        told = _Telling(self, values)
+        try:
+            refused = told.run(changes, challenge)
+            return refused, {wire: values[wire] for wire, old in told.before.items() if values[wire] != old}
+        finally:
+            for wire, old in told.before.items():
+                values[wire] = old
 
     def _sums(self, number: int, values: list[Any], without: int = -1) -> list[Any]:
         return [sum(k * values[w] for w, k in part if w != without) % BIG_R for part in self.system.constraints[number]]
 
-    def _holds(self, number: int, values: list[Any]) -> bool:
+    def holds(self, number: int, values: list[Any]) -> bool:
         a, b, c = self._sums(number, values)
         return bool(a * b % BIG_R == c)
 
-    def _solve(self, number: int, wire: int, values: list[Any]) -> Any:
+    def solve(self, number: int, wire: int, values: list[Any]) -> Any:
         """Return the value that a constraint gives its wire; its old one where any would do; None where none does."""
         a, b, c = self._sums(number, values, wire)
         of_a, of_b, of_c = (sum(k for w, k in part if w == wire) for part in self.system.constraints[number])
@@ -176,3 +151,59 @@ class Plan:
         if not slope:
             return None if rest else values[wire]
         return rest * pow(slope, -1, BIG_R) % BIG_R
+
+
+class _Telling:
+    """One lie on its way through the constraints, in their order.
+
+    Attributes
+    ----------
+    before : dict
+        Wires written so far, with what they said.
+    """
+
+    def __init__(self, plan: Plan, values: list[Any]) -> None:
+        self.plan, self.values = plan, values
+        self.before: dict[int, Any] = {}
+        self._heap: list[int] = []
+        self._queued: set[int] = set()
+
+    def change(self, wire: int, value: Any) -> None:
+        """Write a wire and queue the constraints it stands in."""
+        if self.values[wire] == value:
+            return
+        self.before.setdefault(wire, self.values[wire])
+        self.values[wire] = value
+        plan = self.plan
+        for number in plan.system.uses[wire]:
+            step = plan.at[number]
+            key = step + _LATER if plan.late[step] else step
+            if key not in self._queued:
+                self._queued.add(key)
+                heapq.heappush(self._heap, key)
+
+    def run(self, changes: Mapping[int, int], challenge: Callable[[list[Any]], dict[int, int]]) -> int | None:
+        plan, values, heap = self.plan, self.values, self._heap
+        fixed = set(changes)
+        for wire, value in changes.items():
+            self.change(wire, bigint(value % R))
+        drawn = False
+        while heap or not drawn:
+            if not drawn and (not heap or heap[0] >= _LATER):
+                drawn = True
+                for wire, value in challenge(values).items():
+                    fixed.add(wire)
+                    self.change(wire, bigint(value))
+                continue
+            key = heapq.heappop(heap)
+            self._queued.discard(key)
+            number, wire = plan.steps[key % _LATER]
+            if not wire or wire in fixed or wire in plan.given:
+                if not plan.holds(number, values):
+                    return number
+            else:
+                found = plan.solve(number, wire, values)
+                if found is None:
+                    return number
+                self.change(wire, found)
+        return None

@@ -31,9 +31,9 @@ def load_controls() -> Any:
     """Return the table of controls, filled."""
     controls = load(HERE / "controls.py")
     if not controls.CONTROLS:
-        forging, mutations = load(HERE.parent / "circuits" / "forging.py"), load(HERE / "mutations.py")
+        forging, following = load(HERE.parent / "circuits" / "forging.py"), load(HERE / "following.py")
         for name in ("traps_state", "traps_actions"):
-            load(HERE / f"{name}.py").register(controls, forging, mutations)
+            load(HERE / f"{name}.py").register(controls, forging, following)
     return controls
 
 

@@ -74,11 +74,11 @@ def false_half(target: Point) -> Point | None:
     return None
 
 
-def register(c: Any, forging: Any, mutations: Any) -> None:
+def register(c: Any, forging: Any, following: Any) -> None:
     """Register the controls of this file with `controls.control`."""
     _signatures(c, forging)
     _slots(c, forging)
-    _effects(c, forging, mutations)
+    _effects(c, forging, following)
     _exits(c)
 
 
@@ -240,7 +240,7 @@ def _slots(c: Any, forging: Any) -> None:
         return Attack(lie)
 
 
-def _effects(c: Any, forging: Any, mutations: Any) -> None:
+def _effects(c: Any, forging: Any, following: Any) -> None:
     control, without, Attack = c.control, c.without, c.Attack
     orders, fields = "rows/order.circom", "rows/action.circom"
 
@@ -280,7 +280,7 @@ def _effects(c: Any, forging: Any, mutations: Any) -> None:
         lie = scene.page([], acts)
         lie.set("actionExQuote", 1, 20)
         lie.set("actionExQuote", 2, 40)
-        mutations.settle_balances(lie, forging)
+        following.settle_balances(lie, forging)
         lie.settle()
         return Attack(lie)
 

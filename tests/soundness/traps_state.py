@@ -12,7 +12,7 @@ from proofbook.protocol.table import Side
 from proofbook.protocol.tree import SparseTree
 
 
-def register(c: Any, forging: Any, mutations: Any) -> None:
+def register(c: Any, forging: Any, following: Any) -> None:
     """Register the controls of this file with `controls.control`."""
     control, without, Attack = c.control, c.without, c.Attack
 
@@ -169,7 +169,7 @@ def register(c: Any, forging: Any, mutations: Any) -> None:
         lie.set("actionAux", 1, 2)
         for name, value in (("feeEnabled", 1), ("feeToken", 2), ("feeAmount", 3)):
             lie.set(name, 0, value)
-        mutations.settle_balances(lie, forging)
+        following.settle_balances(lie, forging)
         lie.positions(2, "New", {2: 3})
         for row in range(3, len(lie.inputs["accountIndex"])):
             for side in ("Old", "New"):
@@ -207,7 +207,7 @@ def register(c: Any, forging: Any, mutations: Any) -> None:
         lie.set("actionExBase", 0, 10)
         lie.set("actionExQuote", 0, 20)
         lie.settle_slots()
-        mutations.settle_balances(lie, forging)
+        following.settle_balances(lie, forging)
         return settled(lie)
 
     @control("M13 an exit leaves nothing", without("rows/request.circom", "isExit * has === 0;"))
@@ -265,7 +265,7 @@ def register(c: Any, forging: Any, mutations: Any) -> None:
         lie = scene.page([scene.world.deposit(1, 1, 5)])
         honest = lie.words()
         lie.set("requestAmount", 0, 5 + more)
-        mutations.settle_balances(lie, forging)
+        following.settle_balances(lie, forging)
         lie.settle_roots()
         honest[3] = lie.inputs["newRoot"]
         return lie, honest
