@@ -29,8 +29,10 @@ from proofbook.cli.session import (
 )
 from proofbook.cli.tokens import allowance, held_on_l1, token_of
 from proofbook.client.amounts import format_amount, parse_amount
+from proofbook.client.answers import get_flag, get_number, get_rows, get_text
 from proofbook.client.errors import ApiError, ApiUnreachable
 from proofbook.client.models import Token, find_token
+from proofbook.protocol.messages import parse_address
 from proofbook.protocol.table import ETH_QUANTUM, ETH_TOKEN, RequestKind
 
 KEYS_TRIED: Final = 100
@@ -136,7 +138,11 @@ def list_accounts(
     session = Session(wallet, "", contract, api, key_file)
     whose = owner or session.key.address
     found = [
-        {"account": a["index"], "paused": a["paused"], "open_orders": len(a["open_orders"])}
+        {
+            "account": get_number(a, "index"),
+            "paused": get_flag(a, "paused"),
+            "open_orders": len(get_rows(a, "open_orders")),
+        }
         for a in session.api.accounts_of(whose)
     ]
 
@@ -216,11 +222,11 @@ def _find_number(session: Session) -> int:
 
 def _get_key(session: Session) -> tuple[int, int]:
     found = session.api.account(session.account)
-    return int(found["pub_x"]), int(found["pub_y"])
+    return get_number(found, "pub_x", 256), get_number(found, "pub_y", 256)
 
 
 def _is_paused(session: Session) -> bool:
-    return bool(session.api.account(session.account)["paused"])
+    return get_flag(session.api.account(session.account), "paused")
 
 
 def _note_key(session: Session, number: int) -> None:
@@ -272,7 +278,7 @@ def deposit(
 
 def _is_credited(found: Json, request: int, session: Session) -> bool:
     """Tell whether the operator has confirmed a request; after that its money can be traded with."""
-    return int(session.api.health()["next_unconfirmed"]) > request and bool(found)
+    return get_number(session.api.health(), "next_unconfirmed") > request and bool(found)
 
 
 def _check_funds(session: Session, info: TokenInfo, token: Token, quanta: int) -> None:
@@ -351,13 +357,15 @@ def balance(
     """Show an account's money: on the exchange, waiting to be claimed, and on L1."""
     session = Session(wallet, rpc, contract, api, key_file, account)
     found = session.api.account(session.account)
-    rows = _balances(session, found)
+    owner = f"0x{parse_address(get_text(found, 'owner')):040x}"
+    rows = _balances(session, found, owner)
+    waiting = get_rows(found, "pending_requests")
     answer: Json = {
         "account": session.account,
-        "owner": found["owner"],
+        "owner": owner,
         "balances": rows,
-        "open_orders": len(found["open_orders"]),
-        "pending_requests": [{"id": r["id"], "kind": r["kind"]} for r in found["pending_requests"]],
+        "open_orders": len(get_rows(found, "open_orders")),
+        "pending_requests": [{"id": str(get_number(r, "id")), "kind": get_text(r, "kind")} for r in waiting],
     }
 
     def show(console: Console) -> None:
@@ -369,16 +377,16 @@ def balance(
     emit(answer, as_json, show)
 
 
-def _balances(session: Session, found: dict[str, Any]) -> list[Json]:
+def _balances(session: Session, found: dict[str, Any], owner: str) -> list[Json]:
     """Return a row for every token that the owner has anywhere, amounts in whole tokens."""
-    inside = {row["token"]: row for row in found["balances"]}
+    inside = {get_number(row, "token"): row for row in get_rows(found, "balances")}
     rows: list[Json] = []
     for info in session.exchange.tokens():
         token = token_of(session.w3, info)
         row = inside.get(info.id, {"total": "0", "available": "0", "reserved": "0"})
-        quanta = {name: int(row[name]) for name in ("total", "available", "reserved")}
-        quanta["claim"] = session.exchange.claim_of(found["owner"], info.id)
-        held = held_on_l1(session.exchange, info, found["owner"])
+        quanta = {name: get_number(row, name) for name in ("total", "available", "reserved")}
+        quanta["claim"] = session.exchange.claim_of(owner, info.id)
+        held = held_on_l1(session.exchange, info, owner)
         if any(quanta.values()) or held:
             shown = {name: format_amount(amount, token) for name, amount in quanta.items()}
             rows.append({"token": token.symbol, "id": info.id, **shown, "l1": _units(held, token)})

@@ -68,7 +68,12 @@ def lines(console: Console, rows: dict[str, Any]) -> None:
     """Print names and values in two columns."""
     width = max((len(name) for name in rows), default=0)
     for name, value in rows.items():
-        console.print(f"[dim]{escape(name.ljust(width))}[/dim]  {escape(_plain(value))}")
+        console.print(f"[dim]{escape(name.ljust(width))}[/dim]  {escape(printable(_plain(value)))}")
+
+
+def printable(text: str) -> str:
+    """Return a text that does nothing to a terminal: others' words are shown, and not obeyed."""
+    return "".join(ch if ch.isprintable() else " " if ch.isspace() else f"\\x{ord(ch):02x}" for ch in text)
 
 
 def _plain(value: Any) -> str:
@@ -82,11 +87,12 @@ def _plain(value: Any) -> str:
 def table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table; a word in place of one without rows."""
     if not rows:
-        console.print(f"[dim]{escape(title)}: none[/dim]")
+        console.print(f"[dim]{escape(printable(title))}: none[/dim]")
         return
-    made = Table(*columns, title=title, title_justify="left", title_style="bold")
+    names = [escape(printable(name)) for name in columns]
+    made = Table(*names, title=escape(printable(title)), title_justify="left", title_style="bold")
     for row in rows:
-        made.add_row(*(escape(str(cell)) for cell in row))
+        made.add_row(*(escape(printable(str(cell))) for cell in row))
     console.print(made)
 
 
@@ -95,7 +101,7 @@ def table(console: Console, title: str, columns: Sequence[str], rows: Sequence[S
 
 def say(text: str) -> None:
     """Tell people something on stderr."""
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
 
 
 def warn(text: str) -> None:
@@ -151,7 +157,7 @@ def _fail(told: Json, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"error": told}))
     hint = f" ({told['hint']})" if told["hint"] else ""
-    typer.echo(f"proofbook: {told['message']}{hint}", err=True)
+    typer.echo(printable(f"proofbook: {told['message']}{hint}"), err=True)
 
 
 class ProofbookGroup(TyperGroup):

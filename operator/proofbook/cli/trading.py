@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +22,7 @@ from proofbook.cli.session import (
 )
 from proofbook.cli.tokens import tokens_of
 from proofbook.client.amounts import format_amount, format_price
+from proofbook.client.answers import get_flag, get_number, get_object, get_rows, get_text
 from proofbook.client.models import ExchangeInfo
 from proofbook.client.orders import Desk, Ids, Terms, TimeInForce
 from proofbook.protocol.table import Side
@@ -49,16 +51,16 @@ IdOption = Annotated[
 
 
 def _desk(session: Session) -> Desk:
-    session.info.check_tokens(tokens_of(session.exchange))
+    info = session.info
+    info.check_tokens(tokens_of(session.exchange))
+    info.check_time(max(int(time.time()), int(session.w3.eth.get_block("latest")["timestamp"])))
     return Desk(session.trader, session.info, session.account)
 
 
 def _next_id(session: Session, chosen: int | None = None) -> int:
     if chosen is not None:
         return chosen
-    found = session.api.account(session.account)
-    live = [int(open_order["id"]) for open_order in found["open_orders"]]
-    return Ids(int(found["next_id"]), int(found["slots"]), live).take()
+    return Ids.of_account(session.api.account(session.account)).take()
 
 
 # --- orders
@@ -122,8 +124,8 @@ def _place(
     market, size, price = what
     signed = desk.order(_next_id(session, id_), market, side, size, price, terms)
     result = session.api.place(signed)
-    placed = describe_order(result["order"], session.info)
-    trades = [describe_trade(trade, session.info) for trade in result["trades"]]
+    placed = describe_order(get_object(result, "order"), session.info)
+    trades = [describe_trade(trade, session.info) for trade in get_rows(result, "trades")]
 
     def show(console: Console) -> None:
         lines(console, placed)
@@ -135,34 +137,34 @@ def _place(
 
 def describe_order(found: dict[str, Any], info: ExchangeInfo) -> Json:
     """Return an order of the API in whole tokens."""
-    market = info.market(found["market"])
+    market = info.market(get_text(found, "market"))
     base, quote = info.token(market.base), info.token(market.quote)
     return {
-        "id": found["id"],
-        "account": found["account"],
+        "id": str(get_number(found, "id")),
+        "account": get_number(found, "account"),
         "market": market.symbol,
-        "side": found["side"],
-        "size": format_amount(int(found["base_amount"]), base),
-        "price": format_price(int(found["price"]), market, base, quote),
-        "filled": format_amount(int(found["filled_base"]), base),
-        "filled_total": format_amount(int(found["filled_quote"]), quote),
-        "fee": format_amount(int(found["fee"]), quote),
-        "status": found["status"],
-        "valid_until": found["valid_until"],
+        "side": get_text(found, "side"),
+        "size": format_amount(get_number(found, "base_amount"), base),
+        "price": format_price(get_number(found, "price"), market, base, quote),
+        "filled": format_amount(get_number(found, "filled_base"), base),
+        "filled_total": format_amount(get_number(found, "filled_quote"), quote),
+        "fee": format_amount(get_number(found, "fee"), quote),
+        "status": get_text(found, "status"),
+        "valid_until": get_number(found, "valid_until"),
     }
 
 
 def describe_trade(found: dict[str, Any], info: ExchangeInfo) -> Json:
     """Return a trade of the API in whole tokens."""
-    market = info.market(found["market"])
+    market = info.market(get_text(found, "market"))
     base, quote = info.token(market.base), info.token(market.quote)
     return {
         "market": market.symbol,
-        "price": format_price(int(found["price"]), market, base, quote),
-        "size": format_amount(int(found["base_amount"]), base),
-        "total": format_amount(int(found["quote_amount"]), quote),
-        "taker_side": found["taker_side"],
-        "time": found["time"],
+        "price": format_price(get_number(found, "price"), market, base, quote),
+        "size": format_amount(get_number(found, "base_amount"), base),
+        "total": format_amount(get_number(found, "quote_amount"), quote),
+        "taker_side": get_text(found, "taker_side"),
+        "time": get_number(found, "time"),
     }
 
 
@@ -191,7 +193,7 @@ def list_orders(
 ) -> None:
     """List your open orders."""
     session = Session(wallet, "", contract, api, None, account)
-    found = [describe_order(o, session.info) for o in session.api.account(session.account)["open_orders"]]
+    found = [describe_order(o, session.info) for o in get_rows(session.api.account(session.account), "open_orders")]
 
     def show(console: Console) -> None:
         columns = ("id", "market", "side", "size", "price", "filled")
@@ -217,11 +219,11 @@ def book(
     def side(name: str) -> list[Json]:
         return [
             {
-                "price": format_price(int(level["price"]), found, base, quote),
-                "size": format_amount(int(level["lots"]) * found.lot, base),
-                "orders": level["orders"],
+                "price": format_price(get_number(level, "price"), found, base, quote),
+                "size": format_amount(get_number(level, "lots") * found.lot, base),
+                "orders": get_number(level, "orders"),
             }
-            for level in levels[name]
+            for level in get_rows(levels, name)
         ]
 
     answer: Json = {"market": found.symbol, "bids": side("bids"), "asks": side("asks")}
@@ -255,8 +257,8 @@ def cancel(
     """Cancel an order: at once, on the operator's word, or with --hard as a proven action of the next batch."""
     session = Session(wallet, rpc, contract, api, key_file, account)
     result = session.api.cancel(_desk(session).cancel(id_), hard)
-    answer: Json = {"id": result["id"], "account": result["account"], "hard": result["hard"]}
-    answer["remaining_base_quanta"] = result["remaining_base"]
+    answer: Json = {"id": str(get_number(result, "id")), "account": get_number(result, "account")}
+    answer |= {"hard": get_flag(result, "hard"), "remaining_base_quanta": str(get_number(result, "remaining_base"))}
     emit(answer, as_json, lambda console: lines(console, answer))
 
 
@@ -300,13 +302,13 @@ def transfer(
 
 
 def _say_action(result: dict[str, Any], info: ExchangeInfo, as_json: bool, then: str) -> None:
-    token = info.token(int(result["token"]))
+    token = info.token(get_number(result, "token"))
     answer: Json = {
-        "id": result["id"],
-        "account": result["account"],
-        "type": result["type"],
+        "id": str(get_number(result, "id")),
+        "account": get_number(result, "account"),
+        "type": get_text(result, "type"),
         "token": token.symbol,
-        "amount": format_amount(int(result["amount"]), token),
+        "amount": format_amount(get_number(result, "amount"), token),
     }
 
     def show(console: Console) -> None:

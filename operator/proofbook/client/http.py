@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from proofbook.client.answers import get_rows
 from proofbook.client.errors import ApiError, ApiMalformed, ApiUnreachable
 from proofbook.client.models import ExchangeInfo
 from proofbook.client.orders import to_body
@@ -131,7 +132,7 @@ class ApiClient:
 
     def trades(self, market: str, limit: int = 100) -> list[Json]:
         """Return a market's newest trades, newest first."""
-        return _rows(self.call("GET", "/v1/trades", market=market, limit=limit), "trades")
+        return get_rows(self.call("GET", "/v1/trades", market=market, limit=limit), "trades")
 
     def account(self, index: int) -> Json:
         """Return an account's balances, open orders, waiting requests and next id."""
@@ -139,7 +140,7 @@ class ApiClient:
 
     def accounts_of(self, owner: str) -> list[Json]:
         """Return the accounts of an L1 address."""
-        return _rows(self.call("GET", "/v1/accounts", owner=owner), "accounts")
+        return get_rows(self.call("GET", "/v1/accounts", owner=owner), "accounts")
 
     def order(self, account: int, id_: int) -> Json:
         """Return an order, open or done."""
@@ -151,7 +152,7 @@ class ApiClient:
 
     def place_many(self, signed: Sequence[SignedAction]) -> list[Json]:
         """Place up to 100 signed orders; each has its own ``result`` or ``error``."""
-        return _rows(self.call("POST", "/v1/orders/batch", {"orders": [to_body(one) for one in signed]}), "results")
+        return get_rows(self.call("POST", "/v1/orders/batch", {"orders": [to_body(one) for one in signed]}), "results")
 
     def cancel(self, signed: SignedAction, hard: bool = False) -> Json:
         """Cancel an order by a signed cancel; ``hard`` makes it a proven action of the next batch."""
@@ -167,7 +168,7 @@ class ApiClient:
 
     def batches(self, limit: int = 50) -> list[Json]:
         """Return the newest batches, newest first."""
-        return _rows(self.call("GET", "/v1/batches", limit=limit), "batches")
+        return get_rows(self.call("GET", "/v1/batches", limit=limit), "batches")
 
     def batch(self, number: int) -> Json:
         """Return a batch."""
@@ -176,7 +177,7 @@ class ApiClient:
     def flush(self, wait: bool = True) -> list[Json]:
         """Settle everything pending, for the operator; returns the batches."""
         answer = self.call("POST", "/v1/batches", timeout=SETTLE_TIMEOUT_S, wait="true" if wait else "false")
-        return _rows(answer, "batches")
+        return get_rows(answer, "batches")
 
     def download_exit(
         self, kind: Literal["zkey", "wasm"], destination: Path, progress: Callable[[int], None] = lambda done: None
@@ -228,14 +229,6 @@ def _read(response: httpx.Response) -> bytes:
         if len(data) > MAX_ANSWER_BYTES:
             raise ApiMalformed(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
     return bytes(data)
-
-
-def _rows(answer: Json, name: str) -> list[Json]:
-    """Return a list of objects in an answer; `ApiMalformed` if there is none."""
-    rows = answer.get(name)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ApiMalformed(f"the operator's answer has no {name}", _UNREACHABLE)
-    return rows
 
 
 def _object(data: bytes) -> Json:

@@ -14,8 +14,11 @@ from proofbook.protocol.table import ETH_TOKEN
 
 TokenId = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Bps = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
-Symbol = Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
+# Printable ASCII: names are shown, and a look-alike of another script or a terminal's command is no name.
+Symbol = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,40}$")]
 MAX_MARGIN_S: Final = 30 * 86_400
+MAX_AHEAD_S: Final = 3600
+"""How far an operator's clock may be ahead of the trader's and of L1's: what is signed stays valid as much longer."""
 _LIES: Final = "do not sign for this operator: ask it, and another node"
 
 
@@ -103,6 +106,22 @@ class ExchangeInfo(msgspec.Struct, frozen=True):
             if not all(1 <= value < 2**64 for value in (market.lot, market.max_lots, market.max_price)):
                 raise ApiMalformed(f"market {market.symbol} is out of range")
 
+    def check_time(self, now: int) -> None:
+        """Hold the operator's clock against another: from it follows how long what is signed stays valid.
+
+        Parameters
+        ----------
+        now : int
+            Unix seconds by the trader's own clock, or by L1's newest block where that is later.
+
+        Raises
+        ------
+        ApiMalformed
+            For a clock more than an hour ahead: then an order for a day could be filled for years.
+        """
+        if self.time > now + MAX_AHEAD_S:
+            raise ApiMalformed(f"the operator's clock is {self.time - now} seconds ahead", _LIES)
+
     def check_tokens(self, known: Sequence[Token]) -> None:
         """Hold what the operator says of tokens against the chain: it decides what is signed for what was written.
 
@@ -129,10 +148,10 @@ class ExchangeInfo(msgspec.Struct, frozen=True):
                 raise ApiMalformed(f"token #{token.id} has {real.decimals} decimals, not {token.decimals}", _LIES)
             if token.id not in owners.get(token.symbol.casefold(), {token.id}):
                 raise ApiMalformed(f"token #{token.id} is not {token.symbol}", _LIES)
+        names = {_folded(name): ids for name, ids in owners.items()}
         for market in self.markets:
-            for name, id_ in zip(market.symbol.casefold().split("/"), (market.base, market.quote), strict=False):
-                if id_ not in owners.get(name, {id_}):
-                    raise ApiMalformed(f"market {market.symbol} is not of these tokens", _LIES)
+            if not all(_is_named_after(market, *halves, names) for halves in _halves(market.symbol)):
+                raise ApiMalformed(f"market {market.symbol} is not of these tokens", _LIES)
 
     def token(self, name: str | int) -> Token:
         """Return a token by symbol or id; see `find_token`."""
@@ -146,12 +165,29 @@ class ExchangeInfo(msgspec.Struct, frozen=True):
         UnknownName
             If there is none.
         """
-        wanted = symbol.casefold().replace("-", "/")
         for market in self.markets:
-            if market.symbol == symbol or market.symbol.casefold().replace("-", "/") == wanted:
+            if market.symbol == symbol or _folded(market.symbol) == _folded(symbol):
                 return market
         known = ", ".join(market.symbol for market in self.markets[:20])
         raise UnknownName(f"there is no market {symbol[:40]!r}", f"the markets are {known}")
+
+
+def _folded(name: str) -> str:
+    """Return a name as it is compared: a market is found under dashes and in small letters, too."""
+    return name.casefold().replace("-", "/")
+
+
+def _halves(symbol: str) -> list[tuple[str, str]]:
+    """Return every way to read a market's symbol as two names."""
+    name = _folded(symbol)
+    return [(name[:at], name[at + 1 :]) for at, ch in enumerate(name) if ch == "/"]
+
+
+def _is_named_after(market: Market, base: str, quote: str, names: dict[str, set[int]]) -> bool:
+    """Tell whether a market's tokens go by these names, as far as tokens go by them at all."""
+    if "/" in base + quote and not (base in names and quote in names):
+        return True  # cut in the middle of a name with a dash
+    return all(id_ in names.get(name, {id_}) for name, id_ in ((base, market.base), (quote, market.quote)))
 
 
 def find_token(tokens: list[Token], name: str | int) -> Token:

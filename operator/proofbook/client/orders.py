@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from proofbook.client.amounts import parse_amount, parse_price, parse_size
+from proofbook.client.answers import get_number, get_rows
 from proofbook.client.errors import BadOrder, NoFreeSlot
 from proofbook.client.keys import Trader
 from proofbook.client.models import ExchangeInfo, Market
@@ -18,6 +19,8 @@ from proofbook.protocol.table import ActionType, Flag, Side
 MAX_DEFAULT_FEE_BPS: Final = 100
 """One percent: what is more has to be allowed by name, since the market's fee is the operator's word."""
 DEFAULT_VALIDITY_S: Final = 24 * 3600
+MAX_DEFAULT_ID: Final = 2**48
+"""Ids from here on have to be named: through a slot that had the last id nothing goes any more."""
 _MAX_TIME: Final = 2**32 - 1
 _MAX_ID: Final = 2**64 - 1
 
@@ -53,6 +56,25 @@ class Ids:
         self.next_id = max(next_id, 1)
         self.slots = slots
         self._held = {id_ % slots: id_ for id_ in live}
+
+    @classmethod
+    def of_account(cls, found: dict[str, Any]) -> Ids:
+        """Return the ids of an account as the API tells it.
+
+        Raises
+        ------
+        ApiMalformed
+            If it does not tell.
+        BadOrder
+            For a next id that is far beyond counting.
+        """
+        next_id, slots = get_number(found, "next_id", 65), get_number(found, "slots", 32)
+        if next_id >= MAX_DEFAULT_ID:
+            raise BadOrder(
+                f"the operator says that the account's next id is {next_id}",
+                "if you have used such ids, give the next one by --id; else it wants to use your ids up",
+            )
+        return cls(next_id, max(slots, 1), [get_number(row, "id") for row in get_rows(found, "open_orders")])
 
     def take(self, stays: bool = True) -> int:
         """Return the next free id; with ``stays`` its slot is held until `release`.
