@@ -290,4 +290,5 @@ def test_wallet_files_hold_no_secret():
         "first_block",
         "key_file",
         "accounts",
+        "key_numbers",
     }
