@@ -176,7 +176,8 @@ class Batcher:
 
     def get_stages(self) -> list[tuple[int, Stage]]:
         """Return number and stage of every batch in flight, the oldest first."""
-        stages = {batch.number: batch.get_stage() for batch in self._flight}
+        running = self.pool.running
+        stages = {batch.number: batch.get_stage(batch.number in running) for batch in self._flight}
         numbers = [sealed.plan.number for sealed in self._engine.settlement.in_flight]
         return [(number, stages.get(number, "sealed")) for number in numbers]
 

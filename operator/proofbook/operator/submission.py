@@ -79,15 +79,15 @@ class InFlight:
         """The batch's number."""
         return self.plan.number
 
-    def get_stage(self) -> Stage:
-        """Return how far it is."""
+    def get_stage(self, is_running: bool) -> Stage:
+        """Return how far it is; ``is_running`` tells whether a worker is at it."""
         if self.mined:
             return "mined"
         if self.record.raw_tx:
             return "submitted"
         if self.record.proof:
             return "proven"
-        return "proving" if self.proving else "built"
+        return "proving" if is_running else "built"
 
 
 class Look(NamedTuple):
