@@ -23,23 +23,9 @@ GWEI = 10**9
 FEE = 1_000
 
 
-@pytest.fixture(scope="session")
-def stored(settled_exchange, tmp_path_factory):
-    """Where the traders keep the exit artifacts."""
-    folder = tmp_path_factory.mktemp("exit")
-    save_exit_artifacts(settled_exchange.exit.dir, folder)
-    return folder
-
-
 @pytest.fixture
 def way_out(settled, stored):
     return lambda who: Escape(settled.anvil.url, settled.address, settled.people.get(who, who), stored)
-
-
-def pass_deadline(settled):
-    """Let the deadline of the oldest unserved request pass."""
-    deadline = settled.queue()[0].deadline
-    settled.anvil.increase_time(max(1, deadline + 1 - settled.w3.eth.get_block("latest")["timestamp"]))
 
 
 def balances(what):
@@ -56,7 +42,7 @@ def test_what_is_owned_is_rebuilt_from_the_chain(settled):
     assert (nobody.accounts, nobody.waiting, nobody.claims) == ((), (), {})
 
 
-def test_everybody_leaves_with_exactly_what_they_owned(settled, stored, way_out, tmp_path, capsys):
+def test_everybody_leaves_with_exactly_what_they_owned(settled, stored, way_out, tmp_path, capsys, let_pass):
     """Alice by the command, run again and again; the others by the same steps as functions."""
     people = settled.people
     before = {who: settled.w3.eth.get_balance(people[who].address) for who in people}
@@ -79,7 +65,7 @@ def test_everybody_leaves_with_exactly_what_they_owned(settled, stored, way_out,
     assert told["next"]["step"] == "wait"
     assert command("run") == {"steps": [], "next": told["next"]}
 
-    pass_deadline(settled)
+    let_pass()
     told = command("run")
     assert [step["step"] for step in told["steps"]] == ["freeze", "exit", *["reclaim"] * 3, "claim", "claim"]
     assert told["next"] == {"step": "done"} and command("status")["frozen"]
@@ -110,8 +96,8 @@ def test_a_live_exchange_is_left_by_its_own_rules(settled, way_out):
     assert caught.value.name == "NotAccountOwner"
 
 
-def test_m24_an_account_exits_once_and_a_request_is_reclaimed_once(settled, way_out):
-    pass_deadline(settled)
+def test_m24_an_account_exits_once_and_a_request_is_reclaimed_once(settled, way_out, let_pass):
+    let_pass()
     bob = way_out("bob")
     bob.freeze()
     # Anyone may do it for anybody, and the owner gets the money.
@@ -129,7 +115,7 @@ def test_m24_an_account_exits_once_and_a_request_is_reclaimed_once(settled, way_
         bob.freeze()
 
 
-def test_m23_a_token_that_reverts_holds_no_other_back(settled, way_out):
+def test_m23_a_token_that_reverts_holds_no_other_back(settled, way_out, let_pass):
     bob, exchange = settled.people["bob"], settled.by("bob")
     w3, deployer = settled.w3, settled.deployer
     made = (
@@ -146,7 +132,7 @@ def test_m23_a_token_that_reverts_holds_no_other_back(settled, way_out):
         call(token.functions.mint(bob.address, 5))
         exchange.approve(exchange.token(id_), 5)
         exchange.deposit(2, id_, 5)
-    pass_deadline(settled)
+    let_pass()
     escape = way_out("bob")
     call(tokens[0].functions.setStuck(settled.address))
     with pytest.raises(ContractRevert):
@@ -158,8 +144,8 @@ def test_m23_a_token_that_reverts_holds_no_other_back(settled, way_out):
     assert ([d.step for d in done], rest) == ([Step("claim", token=USD + 1)], Step("done"))
 
 
-def test_m24_there_is_no_exit_beyond_the_tree_or_of_nobody(settled, way_out):
-    pass_deadline(settled)
+def test_m24_there_is_no_exit_beyond_the_tree_or_of_nobody(settled, way_out, let_pass):
+    let_pass()
     bob = way_out("bob")
     bob.freeze()
     with pytest.raises(InvalidValue):
@@ -168,8 +154,8 @@ def test_m24_there_is_no_exit_beyond_the_tree_or_of_nobody(settled, way_out):
         bob.exit(63)
 
 
-def test_m25_an_exit_is_refused_without_the_contracts_artifacts(settled, way_out, tmp_path):
-    pass_deadline(settled)
+def test_m25_an_exit_is_refused_without_the_contracts_artifacts(settled, way_out, tmp_path, let_pass):
+    let_pass()
     bob = settled.people["bob"]
     way_out("bob").freeze()
     with pytest.raises(ArtifactsMissing):

@@ -6,19 +6,29 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from proofbook.escape.errors import KeyRefused
 from proofbook.escape.keyfile import load_key
+from proofbook.escape.leave import leave
 from proofbook.escape.owned import Owned
 from proofbook.escape.session import Done, Escape
+from proofbook.escape.watch import Limits
+from proofbook.escape.watching import Place, WatchOptions, watch
 from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.table import ETH_TOKEN, RequestKind
+from proofbook.verifier.history import Progress, silent
+from proofbook.verifier.rpc import Rpc
 
 Answer = dict[str, Any]
 DEFAULT_ARTIFACTS: Final = Path.home() / ".proofbook" / "exit"
+DEFAULT_CACHE: Final = Path.home() / ".proofbook" / "cache"
+DEFAULT_POLL_S: Final = 15.0
+_QUIET_S: Final = 1.0
+_FREQUENT: Final = ("read", "rebuilding", "checking")
 
 
 def status(escape: Escape, owner: int | str | None = None) -> Answer:
@@ -53,23 +63,43 @@ def _waiting(what: Owned, amounts: Callable[[dict[int, int]], dict[str, str]]) -
     return rows
 
 
-def run(escape: Escape, owner: int | str | None = None) -> Answer:
-    """Take every step that can be taken now; returns the steps and what comes next."""
-    done, rest = escape.run(owner)
+def run(
+    escape: Escape,
+    owner: int | str | None = None,
+    wait: bool = False,
+    poll: float = DEFAULT_POLL_S,
+    on_step: Callable[[Done], None] | None = None,
+    progress: Progress = silent,
+) -> Answer:
+    """Take every step that can be taken now, or with `wait` all of them; returns the steps and what comes next."""
+    done, rest = leave(escape, owner, poll, on_step, progress) if wait else escape.run(owner, on_step)
     return {"steps": [step.as_json() for step in done], "next": rest.as_json()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 when it did what was asked, 1 when not, 2 for wrong usage."""
+    """Run the command.
+
+    Returns
+    -------
+    int
+        0 when it did what was asked, 1 when not, 2 for wrong usage; ``watch`` has codes of its own (docs/escaping.md).
+    """
     options = _parser().parse_args(arguments)
+    options.rpc = options.rpc or [os.environ["PROOFBOOK_RPC"]]
+    say = Say()
     try:
-        answer = _answer(options)
+        if options.command == "watch":
+            return _watch(options, say)
+        answer = _answer(options, say)
     except ProofbookError as error:
         if options.json:
             message, hint = getattr(error, "message", str(error)), getattr(error, "hint", "")
             print(json.dumps({"error": {"code": error.code, "message": message, "hint": hint}}))
-        _say(f"proofbook-escape: {error}")
+        print(f"proofbook-escape: {error}", file=sys.stderr, flush=True)
         return 1
+    except KeyboardInterrupt:
+        print("proofbook-escape: broken off; run it again to go on", file=sys.stderr, flush=True)
+        return 130
     print(json.dumps(answer) if options.json else describe(answer))
     return 0
 
@@ -90,18 +120,69 @@ def _line(row: Answer) -> str:
     return ", ".join(f"{k} {_line(v) if isinstance(v, dict) else v}" for k, v in row.items()) or "nothing"
 
 
-def _answer(options: argparse.Namespace) -> Answer:
+class Say:
+    """Progress on stderr: a line when something else is done, or some time has passed.
+
+    Parameters
+    ----------
+    echo : callable, optional
+        Takes a line; default: stderr.
+    """
+
+    def __init__(self, echo: Callable[[str], object] | None = None) -> None:
+        self._echo = echo or (lambda text: print(text, file=sys.stderr, flush=True))
+        self._kind, self._due = "", 0.0
+
+    def __call__(self, text: str) -> None:
+        """Tell a stage; of those that come one after the other, one a second."""
+        kind, now = text.split(" ", 1)[0], time.monotonic()
+        if kind in _FREQUENT and self._kind in _FREQUENT and now < self._due:
+            return
+        self._kind, self._due = kind, now + _QUIET_S
+        self._echo(text)
+
+
+def _answer(options: argparse.Namespace, say: Say) -> Answer:
     account = load_key(options.key_file)
     owner: str | None = options.owner
     if account is None and (owner is None or options.command != "status"):
         raise KeyRefused("no L1 key was given", "name it by --key-file, or set PROOFBOOK_KEY")
-    escape = Escape(options.rpc, options.contract, account, options.artifacts, options.first_block, _say)
+    rpc = Rpc(options.rpc, trust_env=options.trust_env)
+    cache = None if options.no_cache else options.cache
+    escape = Escape(rpc, options.contract, account, options.artifacts, options.first_block, say, cache)
     if options.command == "status":
         return status(escape, owner)
     if options.command == "run":
-        return run(escape, owner)
+        return run(escape, owner, options.wait, options.poll, step_lines(options.json and options.wait), say)
     step = _STEPS[options.command]
     return step(escape, options).as_json()
+
+
+def step_lines(wanted: bool) -> Callable[[Done], None] | None:
+    """Return what prints a step as a JSON line, if that is wanted."""
+    return (lambda done: print(json.dumps(done.as_json()), flush=True)) if wanted else None
+
+
+def _watch(options: argparse.Namespace, say: Say) -> int:
+    account = load_key(options.key_file)
+    if options.escape and account is None:
+        raise KeyRefused("no L1 key was given", "an escape needs it: name it by --key-file, or set PROOFBOOK_KEY")
+    cache = None if options.no_cache else options.cache
+    place = Place(
+        options.rpc, options.contract, account, options.owner or "", options.artifacts, options.first_block, cache
+    )
+    how = WatchOptions(
+        once=options.once,
+        interval=options.interval,
+        limits=Limits(options.quiet, options.gone, options.deadline, options.grace, options.stale),
+        webhook=options.webhook,
+        escape=options.escape,
+        confirm=options.confirm,
+        proofs_from=options.proofs_from,
+        build=not options.no_build,
+        trust_env=options.trust_env,
+    )
+    return watch(place, how, options.json, say, lambda line: print(line, flush=True))
 
 
 _STEPS: Final[dict[str, Callable[[Escape, argparse.Namespace], Done]]] = {
@@ -119,36 +200,73 @@ _HELP: Final = {
     "exit": "when frozen: prove what an account holds and turn it into claims",
     "reclaim": "when frozen: take an unserved request's money back",
     "claim": "have a claim paid out",
+    "watch": "watch operator, deadlines, money and proofs; alert, and leave by itself where asked to",
 }
 _ARGUMENTS: Final = {"request": ("account", "token"), "exit": ("account",), "reclaim": ("id",), "claim": ("token",)}
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    for flag, variable, metavar, text in (
-        ("--rpc", "PROOFBOOK_RPC", "URL", "a node's http address"),
-        ("--contract", "PROOFBOOK_CONTRACT", "ADDRESS", "the exchange's contract"),
-    ):
-        known = os.environ.get(variable)
-        common.add_argument(
-            flag, required=known is None, default=known, metavar=metavar, help=f"{text} (default: {variable})"
-        )
-    common.add_argument("--key-file", type=Path, metavar="FILE", help="your L1 key (default: PROOFBOOK_KEY)")
-    common.add_argument("--owner", metavar="ADDRESS", help="whose money it is (default: the key's address)")
-    common.add_argument(
-        "--artifacts", type=Path, default=DEFAULT_ARTIFACTS, metavar="DIR", help="where the exit artifacts are stored"
-    )
-    common.add_argument(
-        "--first-block", type=_number, default=0, metavar="N", help="block of the deployment, or earlier"
-    )
-    common.add_argument("--json", action="store_true", help="print one JSON object")
+    common = _common()
     parser = argparse.ArgumentParser(prog="proofbook-escape", description="Leave an exchange without its operator.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in _HELP.items():
         command = commands.add_parser(name, parents=[common], help=text, description=text)
         for argument in _ARGUMENTS.get(name, ()):
             command.add_argument(f"--{argument}", type=_number, required=True, metavar="N")
+        if name == "run":
+            command.add_argument("--wait", action="store_true", help="wait for the deadline too, until all is claimed")
+            command.add_argument("--poll", type=_seconds, default=DEFAULT_POLL_S, metavar="S", help="between looks")
+        if name == "watch":
+            _watch_arguments(command)
     return parser
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    contract = os.environ.get("PROOFBOOK_CONTRACT")
+    several = "give several, and the next is asked when one fails"
+    rpc_help = f"a node's http address; {several} (default: PROOFBOOK_RPC)"
+    common.add_argument(
+        "--rpc", action="append", required="PROOFBOOK_RPC" not in os.environ, metavar="URL", help=rpc_help
+    )
+    contract_help = "the exchange's contract (default: PROOFBOOK_CONTRACT)"
+    common.add_argument(
+        "--contract", required=contract is None, default=contract, metavar="ADDRESS", help=contract_help
+    )
+    common.add_argument("--key-file", type=Path, metavar="FILE", help="your L1 key (default: PROOFBOOK_KEY)")
+    common.add_argument("--owner", metavar="ADDRESS", help="whose money it is (default: the key's address)")
+    for flag, default, metavar, text in (
+        ("--artifacts", DEFAULT_ARTIFACTS, "DIR", "where the exit artifacts are stored"),
+        ("--cache", DEFAULT_CACHE, "DIR", "where a rebuild that broke off goes on from"),
+    ):
+        common.add_argument(flag, type=Path, default=default, metavar=metavar, help=text)
+    common.add_argument(
+        "--first-block", type=_number, default=0, metavar="N", help="block of the deployment, or earlier"
+    )
+    common.add_argument("--no-cache", action="store_true", help="keep nothing, and go on from nothing")
+    common.add_argument("--trust-env", action="store_true", help="use the proxy that the environment names")
+    common.add_argument("--json", action="store_true", help="print JSON: one object, or lines where it goes on")
+    return common
+
+
+def _watch_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--once", action="store_true", help="look once; 0 all is well, 3 warnings, 4 critical")
+    command.add_argument("--interval", type=_seconds, default=30.0, metavar="S", help="seconds between two looks")
+    command.add_argument("--webhook", default="", metavar="URL", help="post every change there, as JSON")
+    command.add_argument("--escape", action="store_true", help="leave by itself when it has to be")
+    command.add_argument("--confirm", type=_number, default=2, metavar="N", help="looks in a row that must say so")
+    for name, default, text in (
+        ("quiet", None, "no batch for so long while requests wait: a warning (default: a quarter of the window)"),
+        ("gone", None, "no batch for so long: critical (default: half of the request window)"),
+        ("deadline", None, "warn so long before a deadline (default: a quarter of the window)"),
+        ("grace", 300, "a node may fail for so long before that is critical"),
+        ("stale", 900, "a node's latest block may be so old"),
+    ):
+        command.add_argument(f"--{name}", type=_number, default=default, metavar="S", help=text)
+    command.add_argument(
+        "--proofs-from", type=_number, default=0, metavar="N", help="first batch whose proof is checked (default: all)"
+    )
+    command.add_argument("--no-build", action="store_true", help="don't compile the contract to compare its code")
 
 
 def _number(text: str) -> int:
@@ -157,8 +275,14 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.05 <= value <= 86400:
+        raise argparse.ArgumentTypeError("seconds, 0.05 to 86400")
+    return value
 
 
 if __name__ == "__main__":

@@ -41,3 +41,15 @@ class NotNow(EscapeError):
     """The exchange is not in the state that the step needs."""
 
     code: ClassVar[str] = "not_now"
+
+
+class WebhookRefused(EscapeError):
+    """What was given as a webhook is no web address."""
+
+    code: ClassVar[str] = "webhook"
+
+
+class WatchStopped(EscapeError):
+    """The watch was told to stop while it was escaping; started again, it goes on."""
+
+    code: ClassVar[str] = "stopped"

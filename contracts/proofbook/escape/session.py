@@ -24,7 +24,7 @@ from proofbook.protocol.state import State
 from proofbook.protocol.table import ETH_QUANTUM, RequestKind
 from proofbook.verifier.chain import Chain
 from proofbook.verifier.contract import Exchange, Reader
-from proofbook.verifier.history import Ledger, Progress, Queued, silent
+from proofbook.verifier.history import Ledger, Problem, Progress, Queued, silent
 from proofbook.verifier.rpc import Rpc, quantity
 from proofbook.verifier.stream import OnBatch
 
@@ -106,6 +106,16 @@ class Escape:
         """
         self._chain.read()
         self._chain.require()
+
+    def forget(self) -> None:
+        """Have the chain read again before anything of it is used."""
+        self._chain.forget()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What did not fit together when the chain was read."""
+        self._chain.ensure()
+        return self._chain.problems
 
     @property
     def exchange(self) -> Exchange:

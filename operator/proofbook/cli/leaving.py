@@ -33,7 +33,8 @@ TokenOption = Annotated[int, typer.Option("--token", min=1, max=2**TOKEN_BITS - 
 def _escape(session: Session, artifacts: Path | None = None, need_key: bool = True) -> Escape:
     folder = artifacts or session.exit_directory
     key = session.key if need_key else None
-    return Escape(session.rpc, session.contract, key, folder, session.first_block, say)
+    cache = session.directory / "cache"
+    return Escape(session.rpc, session.contract, key, folder, session.first_block, steps.Say(say), cache)
 
 
 def _emit(answer: Json, as_json: bool) -> None:
@@ -65,11 +66,16 @@ def run(
     contract: ContractOption = "",
     key_file: KeyOption = None,
     artifacts: ArtifactsOption = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the deadline too, until all is claimed.")] = False,
+    poll: Annotated[
+        float, typer.Option("--poll", min=0.05, max=86400, metavar="S", help="Seconds between two looks.")
+    ] = steps.DEFAULT_POLL_S,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take every step that can be taken now; run it again later to go on."""
+    """Take every step that can be taken now; run it again later to go on, or have it `--wait`."""
     session = Session(wallet, rpc, contract, key_file=key_file)
-    _emit(steps.run(_escape(session, artifacts), owner or None), as_json)
+    on_step = steps.step_lines(as_json and wait)
+    _emit(steps.run(_escape(session, artifacts), owner or None, wait, poll, on_step, say), as_json)
 
 
 @escape.command("request")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from proofbook.cli import accounts, checking, circuits, leaving, operating, trading
+from proofbook.cli import accounts, checking, circuits, leaving, operating, trading, watching
 from proofbook.cli.output import JsonFlag, ProofbookGroup, Steps, emit
 
 app = typer.Typer(
@@ -74,6 +74,7 @@ app.command("balance")(accounts.balance)
 app.add_typer(checking.batch, name="batch")
 app.command("verify")(checking.verify)
 app.add_typer(leaving.escape, name="escape")
+app.command("watch")(watching.watch)
 
 
 def main() -> None:

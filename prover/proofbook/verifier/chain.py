@@ -63,18 +63,19 @@ class Chain:
     @property
     def exchange(self) -> Exchange:
         """The contract; errors as `read`."""
-        self._ensure()
+        self.ensure()
         assert self._exchange is not None
         return self._exchange
 
-    def _ensure(self) -> None:
+    def ensure(self) -> None:
+        """Read the chain unless that was done; errors as `read`."""
         if self._exchange is None:
             self.read()
 
     @property
     def ledger(self) -> Ledger:
         """The ledger, up to the contract's block if there are no problems; errors as `read`."""
-        self._ensure()
+        self.ensure()
         assert self._ledger is not None
         return self._ledger
 
@@ -84,7 +85,7 @@ class Chain:
 
     def require(self) -> None:
         """Raise `HistoryBroken` if the data do not lead to what the contract has; errors as `read`."""
-        self._ensure()
+        self.ensure()
         if self.problems:
             raise HistoryBroken(tuple(str(problem) for problem in self.problems))
 

@@ -1,0 +1,452 @@
+"""The watch itself: looks at the chain again and again, tells what changed, and leaves where it was asked to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from eth_account.signers.local import LocalAccount
+
+from proofbook.escape.artifacts import check_exit_artifacts
+from proofbook.escape.errors import ArtifactsMismatch, ArtifactsMissing, WatchStopped
+from proofbook.escape.leave import leave
+from proofbook.escape.memory import load_memory, save_memory
+from proofbook.escape.owned import Owned, next_step, owned_of
+from proofbook.escape.session import Done, Escape
+from proofbook.escape.watch import (
+    ESCAPE_ON,
+    EXIT_CODES,
+    EXIT_ESCAPED,
+    Alert,
+    Limits,
+    Memory,
+    Severity,
+    Sight,
+    judge,
+    worst,
+)
+from proofbook.escape.webhook import Webhook
+from proofbook.protocol.errors import ProofbookError
+from proofbook.protocol.messages import parse_address
+from proofbook.protocol.table import RequestKind
+from proofbook.verifier.code import own_build
+from proofbook.verifier.contract import Exchange, Reader, read_exchange, vault_of
+from proofbook.verifier.errors import (
+    BuildUnavailable,
+    NotAnExchange,
+    RpcMalformed,
+    RpcRefused,
+    RpcUnavailable,
+)
+from proofbook.verifier.history import Batch, Ledger, Progress
+from proofbook.verifier.proofs import ProofChecker
+from proofbook.verifier.replay import claimed, exit_problems, outstanding
+from proofbook.verifier.rpc import Rpc, quantity
+
+GAS_TO_LEAVE: Final = 3_000_000
+"""Gas of a forced exit, a freeze, an exit and some claims, generously."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """How to watch.
+
+    Attributes
+    ----------
+    once : bool
+        Look once and end, with the exit code that says what was found.
+    interval : float
+        Seconds between two looks.
+    limits : Limits
+        Thresholds of alerts.
+    webhook : str
+        Address that alerts are posted to; empty for none.
+    escape : bool
+        Whether to leave by itself.
+    confirm : int
+        Looks in a row that must see a reason before it leaves; one is enough with `once`.
+    proofs_from : int
+        The first batch whose proof is checked.
+    build : bool
+        Whether to compare the contract's code with what this checkout compiles to.
+    trust_env : bool
+        Whether the environment may name a proxy.
+    """
+
+    once: bool = False
+    interval: float = 30.0
+    limits: Limits = field(default_factory=Limits)
+    webhook: str = ""
+    escape: bool = False
+    confirm: int = 2
+    proofs_from: int = 0
+    build: bool = True
+    trust_env: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which exchange is watched, for whom, by what means.
+
+    Attributes
+    ----------
+    rpc : sequence of str
+        Nodes.
+    contract : str
+        The exchange.
+    account : LocalAccount or None
+        The key that an escape sends with.
+    owner : str
+        Whose accounts are watched; empty for the key's, or nobody's.
+    artifacts : Path or None
+        Folder of the exit artifacts.
+    first_block : int
+        Block of the deployment, or any before.
+    cache : Path or None
+        Where checkpoints and the watch's memory are kept.
+    """
+
+    rpc: Sequence[str]
+    contract: str
+    account: LocalAccount | None = None
+    owner: str = ""
+    artifacts: Path | None = None
+    first_block: int = 0
+    cache: Path | None = None
+
+
+class Watch:
+    """A watch over one exchange.
+
+    Parameters
+    ----------
+    place : Place
+        What is watched.
+    options : WatchOptions
+        How.
+    out : callable
+        Given every change as a JSON object, when it is seen.
+    progress : Progress
+        Told the stages.
+    stop : threading.Event
+        Set to end it.
+
+    Raises
+    ------
+    WebhookRefused, RpcUnavailable, InvalidValue
+        For malformed addresses.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        options: WatchOptions,
+        out: Callable[[dict[str, Any]], None],
+        progress: Progress,
+        stop: threading.Event,
+    ) -> None:
+        self.place, self.options = place, options
+        self._out, self._progress, self._stop = out, progress, stop
+        rpc = Rpc(place.rpc, trust_env=options.trust_env, pause=self._pause)
+        # Checkpoints of its own: what others rebuilt had no proofs checked.
+        cache = None if place.cache is None else place.cache / "watch"
+        self.escape = Escape(
+            rpc, place.contract, place.account, place.artifacts, place.first_block, progress, cache, self._on_batch
+        )
+        self._owner = place.owner or (place.account.address if place.account is not None else "")
+        self._webhook = Webhook(options.webhook, progress, options.trust_env, self._pause) if options.webhook else None
+        whose = f"{parse_address(self._owner):040x}" if self._owner else "all"
+        self._file = None if cache is None else cache / f"{self.escape.address}-{whose}.json"
+        self.memory = load_memory(self._file, progress) if self._file is not None else Memory()
+        self._checker: ProofChecker | None = None
+        self._code_known: tuple[str, bool | None] | None = None
+        self._artifacts_seen: tuple[object, str] | None = None
+        self._raised: dict[tuple[str, str, Severity], Alert] = {}
+        self._alarmed = 0
+
+    # --- one look
+
+    def look(self) -> tuple[Alert, ...]:
+        """Look at the chain, tell what changed, and return all that is worth an alert now.
+
+        Raises
+        ------
+        NotAnExchange
+            If there is none at the address, and never was.
+        """
+        sight = self._sight()
+        alerts, self.memory = judge(sight, self.memory, self.options.limits)
+        self._remember()
+        self._tell(sight, alerts)
+        reasons = [alert for alert in alerts if alert.code in ESCAPE_ON]
+        self._alarmed = self._alarmed + 1 if reasons else 0
+        return alerts
+
+    def _sight(self) -> Sight:
+        self.escape.forget()
+        try:
+            return self._seen()
+        except (RpcUnavailable, RpcRefused, RpcMalformed) as error:
+            return Sight(int(time.time()), error=str(error))
+        except NotAnExchange as error:
+            if not self.memory.seen_at:
+                raise
+            return Sight(int(time.time()), error=str(error))
+
+    def _seen(self) -> Sight:
+        escape = self.escape
+        problems, exchange, ledger = escape.problems, escape.exchange, escape.history
+        reader = Reader(escape.rpc, exchange.address, exchange.block)
+        code = escape.rpc.code(exchange.address, exchange.block)
+        own = owned_of(exchange, ledger, self._owner) if self._owner else None
+        gas, gas_needed = self._gas(own)
+        return Sight(
+            now=escape.now(),
+            exchange=exchange,
+            window=max(1, reader.number("requestWindow")),
+            last_batch=ledger.timestamp,
+            oldest=ledger.requests.get(exchange.served),
+            problems=problems,
+            exits=tuple(exit_problems(ledger)),
+            vault={token.id: self._held(exchange, token.id) for token in exchange.tokens},
+            owed=_owed(exchange, ledger),
+            code_hash=hashlib.sha256(code).hexdigest(),
+            keys_hash=_keys_hash(exchange),
+            code_known=self._known(code),
+            own=own,
+            own_keys=_keys(ledger, own),
+            artifacts=self._artifacts(exchange, own),
+            gas=gas,
+            gas_needed=gas_needed,
+        )
+
+    def _held(self, exchange: Exchange, token_id: int) -> int | None:
+        token = next(token for token in exchange.tokens if token.id == token_id)
+        try:
+            return vault_of(self.escape.rpc, exchange, token)
+        except (RpcRefused, RpcMalformed):
+            return None
+
+    def _known(self, code: bytes) -> bool | None:
+        """Tell whether the code is our own build's; compiled once, compared when it is another one than before."""
+        digest = hashlib.sha256(code).hexdigest()
+        if self._code_known is None or self._code_known[0] != digest:
+            known: bool | None = None
+            if self.options.build:
+                try:
+                    self._progress("compiling the contract, to compare")
+                    known = own_build().matches(code)
+                except BuildUnavailable as error:
+                    self._progress(f"the contract's code is not compared: {error}")
+            self._code_known = (digest, known)
+        return self._code_known[1]
+
+    def _artifacts(self, exchange: Exchange, own: Owned | None) -> str:
+        folder = self.place.artifacts
+        if own is None or folder is None or not own.accounts:
+            return ""
+        try:
+            state = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(folder.glob("exit.*"))]
+        except OSError:
+            state = []
+        if self._artifacts_seen is None or self._artifacts_seen[0] != state:
+            told = ""
+            try:
+                check_exit_artifacts(folder, exchange)
+            except (ArtifactsMissing, ArtifactsMismatch) as error:
+                told = str(error)
+            except OSError as error:
+                told = f"they can't be read: {error.strerror}"
+            self._artifacts_seen = (state, told)
+        return self._artifacts_seen[1]
+
+    def _gas(self, own: Owned | None) -> tuple[int, int]:
+        """Return the wei that the watched address has, and that leaving takes about, if there is anything to leave."""
+        if own is None or not any(account.balances for account in own.accounts):
+            return 0, 0
+        rpc = self.escape.rpc
+        held = quantity(rpc.call("eth_getBalance", f"0x{own.owner:040x}", "latest"))
+        return held, GAS_TO_LEAVE * quantity(rpc.call("eth_gasPrice"))
+
+    def _on_batch(self, batch: Batch) -> None:
+        if batch.number < self.options.proofs_from:
+            return
+        if self._checker is None:
+            self._checker = ProofChecker(read_exchange(self.escape.rpc, self.escape.address))
+        self._progress(f"checking the proof of batch {batch.number}")
+        problem = self._checker.check(batch)
+        bad = {number: text for number, text in self.memory.bad_proofs.items() if number != batch.number}
+        if problem is not None:
+            bad[batch.number] = problem.text
+        if bad != self.memory.bad_proofs:
+            self.memory = replace(self.memory, bad_proofs=bad)
+            # At once: after a checkpoint this batch is not read again.
+            self._remember()
+
+    def _remember(self) -> None:
+        if self._file is not None:
+            save_memory(self._file, self.memory, self._progress)
+
+    # --- telling
+
+    def _tell(self, sight: Sight, alerts: tuple[Alert, ...]) -> None:
+        lasting = {(a.code, a.about, a.severity): a for a in alerts if not a.is_event}
+        news = [("event", alert) for alert in alerts if alert.is_event]
+        news += [("raised", alert) for key, alert in lasting.items() if key not in self._raised]
+        # What can't be seen is not over.
+        gone = {} if sight.exchange is None else self._raised
+        news += [("cleared", alert) for key, alert in gone.items() if key not in lasting]
+        self._raised = {**self._raised, **lasting} if sight.exchange is None else lasting
+        self._emit(sight.now, news)
+
+    def _emit(self, now: int, news: list[tuple[str, Alert]]) -> None:
+        rows = [{"time": now, "state": state, **alert.as_json()} for state, alert in news]
+        for row in rows:
+            self._out(row)
+        if self._webhook is not None:
+            # Also without news: what did not arrive is still to be sent.
+            self._webhook.send({"source": "proofbook-watch", "contract": self.escape.address}, rows)
+
+    def _event(self, severity: Severity, code: str, text: str) -> None:
+        self._emit(int(time.time()), [("event", Alert(code, severity, text, is_event=True))])
+
+    # --- again and again
+
+    def run(self) -> int:
+        """Watch until it is told to stop, looked once, or has left; returns the exit code."""
+        while True:
+            alerts = self.look()
+            if self.options.escape and self._alarmed >= (1 if self.options.once else self.options.confirm):
+                reasons = sorted({alert.code for alert in alerts if alert.code in ESCAPE_ON})
+                if self._leave(reasons):
+                    return EXIT_ESCAPED
+            if self.options.once:
+                return EXIT_CODES[worst(alerts)]
+            if self._stop.wait(self.options.interval):
+                return 0
+
+    def _leave(self, reasons: list[str]) -> bool:
+        """Leave, and tell whether all that is owned is out; what fails is tried again at the next look."""
+        try:
+            what = owned_of(self.escape.exchange, self.escape.history, self._owner)
+            if self.escape.problems:
+                self._last_resort(what)
+                return False
+            if next_step(what, self.escape.now()).name == "done":
+                return False
+            self._event(Severity.CRITICAL, "escape_started", f"leaving, because of {', '.join(reasons)}")
+            leave(self.escape, self._owner, self.options.interval, self._step, self._progress, self._pause)
+        except WatchStopped:
+            raise
+        except (ProofbookError, OSError) as error:
+            self._event(Severity.CRITICAL, "escape_failed", f"{error}; it is tried again"[:1000])
+            return False
+        self._event(Severity.INFO, "escaped", "all that was yours is at your address")
+        return True
+
+    def _last_resort(self, what: Owned) -> None:
+        """Ask for all that the last good state shows: without a state there is no exit, but there are requests."""
+        asked = {(q.request.account, q.request.token) for q in what.waiting if q.request.kind == RequestKind.EXIT}
+        if what.exchange.frozen:
+            return
+        for account in what.accounts:
+            for token in account.balances:
+                if (account.index, token) not in asked:
+                    self._step(self.escape.request(account.index, token))
+
+    def _step(self, done: Done) -> None:
+        told = {name: value for name, value in done.as_json().items() if name != "step"}
+        words = ", ".join(f"{name} {value}" for name, value in told.items())
+        self._event(Severity.INFO, "escape_step", f"{done.step.name}: {words}")
+
+    def _pause(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise WatchStopped("told to stop", "start it again to go on")
+
+
+def watch(
+    place: Place,
+    options: WatchOptions,
+    as_json: bool,
+    say: Progress,
+    echo: Callable[[str], None],
+) -> int:
+    """Watch until SIGINT or SIGTERM, or once; returns the exit code.
+
+    Parameters
+    ----------
+    place, options
+        As for `Watch`.
+    as_json : bool
+        Whether changes go to `echo` as JSON lines, else to `say` as text; a single look is one object.
+    say : Progress
+        Stderr.
+    echo : callable
+        Stdout, a line.
+
+    Raises
+    ------
+    ProofbookError
+        When it can't begin.
+    """
+    stop = threading.Event()
+    rows: list[dict[str, Any]] = []
+
+    def out(row: dict[str, Any]) -> None:
+        rows.append(row)
+        if as_json and not options.once:
+            echo(json.dumps(row))
+        elif not as_json:
+            (echo if options.once else say)(describe_row(row))
+
+    made = Watch(place, options, out, say, stop)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = made.run()
+    except WatchStopped:
+        code = 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if options.once and as_json:
+        names = {code: severity.name.lower() for severity, code in EXIT_CODES.items()}
+        echo(json.dumps({"result": "escaped" if code == EXIT_ESCAPED else names[code], "alerts": rows}))
+    elif options.once and not rows:
+        echo("all is well")
+    return code
+
+
+def describe_row(row: dict[str, Any]) -> str:
+    """Return a change for people: a line."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row["time"]))
+    state = "" if row["state"] == "event" else f" {row['state']}"
+    return f"{when} {row['severity'].upper()} {row['code']}{state}: {row['text']}"
+
+
+def _owed(exchange: Exchange, ledger: Ledger) -> dict[int, int]:
+    """Return what is owed of each token, by the contract's books or the rebuilt ones: whichever is more."""
+    rebuilt: Counter[int] = outstanding(ledger) + claimed(ledger)
+    return {token.id: max(rebuilt[token.id], token.outstanding + token.claims) for token in exchange.tokens}
+
+
+def _keys(ledger: Ledger, own: Owned | None) -> dict[int, tuple[int, int]]:
+    accounts = ledger.state.accounts
+    indices = [account.index for account in own.accounts if account.index in accounts] if own is not None else []
+    return {index: (accounts[index].pub_x, accounts[index].pub_y) for index in indices}
+
+
+def _keys_hash(exchange: Exchange) -> str:
+    digest = hashlib.sha256()
+    for part in (*(size.key for size in exchange.sizes), exchange.exit_key, exchange.exit_zkey_hash):
+        digest.update(hashlib.sha256(part).digest())
+    rest = (exchange.genesis_root, [size.size for size in exchange.sizes])
+    digest.update(exchange.exit_wasm_hash + str(rest).encode())
+    return digest.hexdigest()

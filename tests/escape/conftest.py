@@ -1,0 +1,165 @@
+"""What the tests of leaving share: the stored exit files, and a node's bad day."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from proofbook.escape.artifacts import save_exit_artifacts
+
+
+@pytest.fixture(scope="session")
+def stored(settled_exchange, tmp_path_factory):
+    """Where the traders keep the exit artifacts."""
+    folder = tmp_path_factory.mktemp("exit")
+    save_exit_artifacts(settled_exchange.exit.dir, folder)
+    return folder
+
+
+def pass_deadline(settled):
+    """Let the deadline of the oldest unserved request pass."""
+    deadline = settled.queue()[0].deadline
+    settled.anvil.increase_time(max(1, deadline + 1 - settled.w3.eth.get_block("latest")["timestamp"]))
+
+
+@pytest.fixture
+def let_pass(settled) -> Callable[[], None]:
+    return lambda: pass_deadline(settled)
+
+
+class Proxy(ThreadingHTTPServer):
+    """Between us and a node. `mood` says of each request what goes wrong with it, None for nothing.
+
+    Attributes
+    ----------
+    asked : list of (str, list)
+        Every request's method and parameters, in order.
+    max_range : int
+        Blocks of events in one query.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, target: str) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.target = urlsplit(target)
+        self.asked: list[tuple[str, list[Any]]] = []
+        self.mood: Callable[[int, str], str | None] = lambda n, method: None
+        self.max_range = 1 << 40
+        self.held = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def count(self, method: str) -> int:
+        return sum(1 for name, _ in self.asked if name == method)
+
+    def ask(self, body: bytes) -> bytes:
+        connection = http.client.HTTPConnection(str(self.target.hostname), self.target.port or 80, timeout=60)
+        connection.request("POST", "/", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse().read()
+        connection.close()
+        return answer
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        proxy = self.server
+        assert isinstance(proxy, Proxy)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        request = json.loads(body)
+        method, parameters = request["method"], request["params"]
+        proxy.asked.append((method, parameters))
+        mood = proxy.mood(len(proxy.asked), method)
+        if method == "eth_getLogs" and mood is None:
+            query = parameters[0]
+            if int(query["toBlock"], 16) - int(query["fromBlock"], 16) >= proxy.max_range:
+                mood = "range"
+        getattr(self, f"when_{mood}")(proxy, body, request["id"])
+
+    def reply(self, body: bytes, status: int = 200, **headers: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def refuse(self, id_: int, code: int, message: str) -> None:
+        self.reply(json.dumps({"jsonrpc": "2.0", "id": id_, "error": {"code": code, "message": message}}).encode())
+
+    def when_None(self, proxy: Proxy, body: bytes, id_: int) -> None:
+        self.reply(proxy.ask(body))
+
+    def when_busy(self, proxy: Proxy, body: bytes, id_: int) -> None:
+        self.reply(b"slow down", 429, Retry_After="1")
+
+    def when_broken(self, proxy: Proxy, body: bytes, id_: int) -> None:
+        self.reply(b"<html>oops", 500)
+
+    def when_cut(self, proxy: Proxy, body: bytes, id_: int) -> None:
+        """The connection ends in the middle of the answer."""
+        answer = proxy.ask(body)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer[: len(answer) // 2])
+        self.close_connection = True
+
+    def when_short(self, proxy: Proxy, body: bytes, id_: int) -> None:
+        """The answer ends in its middle, and claims to be whole."""
+        answer = proxy.ask(body)
+        self.reply(answer[: len(answer) // 2])
+
+    def when_slow(self, proxy: Proxy, body: bytes, id_: int) -> None:
+        time.sleep(1.5)
+        self.reply(proxy.ask(body))
+
+    def when_other(self, proxy: Proxy, body: bytes, id_: int) -> None:
+        """The answer to another question."""
+        self.reply(json.dumps({"jsonrpc": "2.0", "id": id_ + 1000, "result": "0x1"}).encode())
+
+    def when_limit(self, proxy: Proxy, body: bytes, id_: int) -> None:
+        self.refuse(id_, -32005, "limit exceeded")
+
+    def when_rate(self, proxy: Proxy, body: bytes, id_: int) -> None:
+        self.refuse(id_, -32000, "Your app has exceeded its compute units per second capacity")
+
+    def when_range(self, proxy: Proxy, body: bytes, id_: int) -> None:
+        self.refuse(id_, -32600, f"block range is limited to {proxy.max_range}")
+
+    def when_held(self, proxy: Proxy, body: bytes, id_: int) -> None:
+        """No answer, and whoever watches is told."""
+        proxy.held.set()
+        time.sleep(30)
+        self.close_connection = True
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except (ConnectionError, BrokenPipeError):
+            self.close_connection = True
+
+
+@pytest.fixture
+def proxy(settled) -> Iterator[Proxy]:
+    server = Proxy(settled.anvil.url)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
