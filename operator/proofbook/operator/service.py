@@ -42,6 +42,7 @@ from proofbook.operator.settings import JOURNAL, Settings, load_api_token, load_
 from proofbook.operator.store import BATCHES, BatchStore
 from proofbook.operator.views import Views
 from proofbook.operator.watcher import Watcher
+from proofbook.operator.web import make_config
 from proofbook.operator.workers import ProverPool
 from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.messages import domain_of
@@ -477,8 +478,7 @@ async def serve(
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         await operator.start()
         relax_collector()
-        config = uvicorn.Config(create_app(operator), log_config=None, access_log=False, timeout_graceful_shutdown=10)
-        server = _Server(config)
+        server = _Server(make_config(create_app(operator)))
         (directory / URL_FILE).write_text(url + "\n", encoding="utf-8")
         log.info("operator of %s on chain %d at %s", operator.settings.contract, operator.chain_id, url)
         on_ready(url)
