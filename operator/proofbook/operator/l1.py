@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 MAX_PAUSE_S: Final = 10.0
 BUMP_PERCENT: Final = 25
 """A replacement pays so much more: nodes want at least 10."""
+NONSENSE: Final = (TypeError, ValueError, LookupError, AttributeError)
+"""What web3 raises over answers of a form that it does not expect, such as null for a number."""
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -66,7 +68,7 @@ async def retry(attempts: int, call: Callable[_P, _T], *args: _P.args, **kwargs:
             return await asyncio.to_thread(call, *args, **kwargs)
         except (ContractRevert, ReorgDetected):
             raise
-        except (Web3Exception, RequestException, ChainError, ConnectionError, TimeoutError) as error:
+        except (Web3Exception, RequestException, ChainError, ConnectionError, TimeoutError, *NONSENSE) as error:
             if attempt == attempts:
                 raise RpcUnavailable(f"{type(error).__name__}: {str(error)[:300]}") from error
             log.warning("L1 call failed (attempt %d of %d): %s", attempt, attempts, str(error)[:300])

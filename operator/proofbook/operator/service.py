@@ -105,7 +105,7 @@ class Operator:
             exchange, config = self._connect()
             self.chain_id: int = exchange.w3.eth.chain_id
             self._tokens = exchange.tokens()
-        except (Web3Exception, RequestException) as error:
+        except (Web3Exception, RequestException, TypeError) as error:
             raise RpcUnavailable(f"no sensible answer from {self.settings.rpc_url}: {str(error)[:300]}") from error
         self.domain = domain_of(self.chain_id, exchange.address)
         preset, sizes = self.settings.get_preset(), config.sizes

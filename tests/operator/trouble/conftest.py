@@ -70,17 +70,17 @@ class Night(service.Session):  # type: ignore[name-defined,misc]
         settlement = self.operator.engine.settlement
         return not settlement.log and not settlement.in_flight
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 25) -> None:
+    async def until(self, condition: Callable[[], Any], name: str = "", seconds: float = 60) -> None:
         """Wait for something, as long as the operator works."""
         end = time.monotonic() + seconds
         while not condition():
-            assert self.operator.stopped is None, self.operator.stopped
-            assert time.monotonic() < end, "it did not come about"
+            assert self.operator.stopped is None, (name, self.operator.stopped)
+            assert time.monotonic() < end, f"{name}: it did not come about"
             await asyncio.sleep(0.02)
 
-    async def settled(self) -> None:
+    async def settled(self, name: str = "") -> None:
         """Wait until all is settled, and hold the operator against the chain."""
-        await self.until(self.is_idle)
+        await self.until(self.is_idle, name)
         check_settled(self.live, self.operator)
 
 

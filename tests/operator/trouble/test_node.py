@@ -3,59 +3,67 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trouble")]
 
-FAULTS = {
+SEND = "eth_sendRawTransaction"
+ABSENT = {
     "delay": lambda f: f.Delay(1.3),
-    "cut before": lambda f: f.Cut(),
-    "cut after": lambda f: f.Cut(after=True),
-    "500": lambda f: f.Status(500),
-    "429": lambda f: f.Status(429),
+    "connection cut before": lambda f: f.Cut(),
+    "connection cut after": lambda f: f.Cut(after=True),
+    "status 500": lambda f: f.Status(500),
+    "status 429": lambda f: f.Status(429),
+    "every answer an error": lambda f: f.Refuse("internal error"),
+    "every answer null": lambda f: f.Nothing(),
+    "no events": lambda f: f.Refuse("query timeout", "eth_getLogs"),
+    "no receipts": lambda f: f.Nothing("eth_getTransactionReceipt"),
+}
+LIES = {
     "nonce too low": lambda f: f.Nonce(-1),
     "nonce too high": lambda f: f.Nonce(3),
-    "lag": lambda f: f.Lag(3),
-    "swallowed transaction": lambda f: f.Swallow(),
-    "refused though taken: already known": lambda f: f.Refuse("already known", "eth_sendRawTransaction", though=True),
-    "refused though taken: nonce": lambda f: f.Refuse("nonce too low", "eth_sendRawTransaction", though=True),
-    "refused though taken: internal": lambda f: f.Refuse("internal error", "eth_sendRawTransaction", though=True),
-    "refused: nonce too low": lambda f: f.Refuse("nonce too low", "eth_sendRawTransaction"),
-    "no receipts": lambda f: f.Nothing("eth_getTransactionReceipt"),
-    "no events": lambda f: f.Refuse("query timeout", "eth_getLogs"),
+    "behind by 3 blocks": lambda f: f.Lag(3),
+    "behind by 40 blocks": lambda f: f.Lag(40),
+    "transaction swallowed": lambda f: f.Swallow(),
+    "transaction taken, answer: already known": lambda f: f.Refuse("already known", SEND, though=True),
+    "transaction taken, answer: nonce too low": lambda f: f.Refuse("nonce too low", SEND, though=True),
+    "transaction taken, answer: internal error": lambda f: f.Refuse("internal error", SEND, though=True),
+    "transaction taken, connection cut": lambda f: f.Cut(SEND, after=True),
+    "transaction refused: nonce too low": lambda f: f.Refuse("nonce too low", SEND),
+    "transaction refused: already known": lambda f: f.Refuse("already known", SEND),
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_of_the_node_is_outlived(night, proxy, fault, report, name):
-    wrong = FAULTS[name](fault)
-
+@pytest.mark.parametrize("kinds", [ABSENT, LIES], ids=["absent", "lies"])
+def test_a_node_that_fails_or_lies_is_outlived(night, proxy, fault, report, long, kinds):
     async def work(n):
-        await n.trade(1)
-        await n.settled()
-        with proxy.use(wrong):
-            await n.trade(2)
-            await n.until(lambda: wrong.struck >= 1)
-            await asyncio.sleep(1.5)
-            await n.trade(3)  # orders are taken all the while
-            assert n.operator.stopped is None
-        await n.settled()
-        await n.trade(4)
-        await n.settled()
+        ids = itertools.count(1)
+        for k, (name, make) in enumerate(kinds.items()):
+            wrong = make(fault)
+            if long or k % 2:
+                await n.trade(next(ids))
+                await n.until(lambda: n.operator.engine.settlement.in_flight, name)
+            with proxy.use(wrong):
+                if long or not k % 2:
+                    await n.trade(next(ids))  # orders are taken all the while
+                await n.until(lambda wrong=wrong: wrong.struck, name)
+                await asyncio.sleep(1.0)
+                assert n.operator.stopped is None, name
+            await n.settled(name)
+            report("faults", name)
 
     night(work, rpc_url=proxy.url)
-    report("faults", name)
 
 
 def test_a_node_that_is_gone_for_a_while_is_waited_for(night, proxy, report):
     async def work(n):
         await n.trade(1)
-        await n.settled()
-        await n.trade(2)
+        await n.until(lambda: n.operator.engine.settlement.in_flight)
         with proxy.gone():
-            await n.trade(3)
-            await asyncio.sleep(2)
+            await n.trade(2)
+            await asyncio.sleep(1.5)
             assert n.operator.stopped is None and not n.is_idle()
         await n.settled()
 
