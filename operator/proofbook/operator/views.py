@@ -7,9 +7,10 @@ and of each market's trades, the newest are kept.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgspec
 
 from proofbook.operator import events as ev
 from proofbook.operator.book import OrderKey
@@ -19,10 +20,11 @@ from proofbook.protocol.table import RequestKind, Side
 MAX_DONE_ORDERS: Final = 100_000
 MAX_TRADES: Final = 10_000
 OPEN: Final = "open"
+_SIDES: Final = tuple(Side)
+_OPENING: Final = int(RequestKind.OPEN)
 
 
-@dataclass(slots=True)
-class OrderView:
+class OrderView(msgspec.Struct, gc=False):
     """An order, open or done; sizes in lots, the rest in quanta."""
 
     account: int
@@ -40,8 +42,7 @@ class OrderView:
     status: str = OPEN
 
 
-@dataclass(frozen=True, slots=True)
-class TradeView:
+class TradeView(msgspec.Struct, frozen=True, gc=False):
     """A trade and when it happened."""
 
     event: ev.Trade
@@ -64,23 +65,9 @@ class Views:
     def process(self, events: Iterable[ev.Event], now: int) -> None:
         """Take in events that happened at ``now``."""
         for event in events:
-            match event:
-                case ev.OrderAccepted():
-                    self._process_order(event)
-                case ev.Trade():
-                    self._process_trade(event, now)
-                case ev.OrderRemoved():
-                    self._process_removal(event)
-                case ev.ActionAccepted():
-                    self._note_id(event.account, event.id)
-                case ev.RequestApplied() if event.kind == RequestKind.OPEN:
-                    self.opened.append(event.account)
-                case ev.TradeBusted():
-                    self._process_bust(event.number)
-                case ev.ExchangeFrozen():
-                    self.frozen = True
-                case _:
-                    pass
+            process = _PROCESSES.get(type(event))
+            if process is not None:
+                process(self, event, now)
 
     def get_open_orders(self, account: int) -> list[OrderView]:
         """Return an account's open orders, oldest id first."""
@@ -91,19 +78,36 @@ class Views:
         return [trade for trade, _ in zip(reversed(self.trades.get(symbol, deque())), range(limit), strict=False)]
 
     def _note_id(self, account: int, id_: int) -> None:
-        self.last_id[account] = max(self.last_id.get(account, 0), id_)
+        if id_ > self.last_id.get(account, 0):
+            self.last_id[account] = id_
 
-    def _process_order(self, e: ev.OrderAccepted) -> None:
-        order = OrderView(
-            e.account, e.id, e.symbol, Side(e.side), e.price, e.lots, e.flags, e.valid_until, remaining=e.lots
-        )
-        self.orders[(e.account, e.id)] = order
-        self._done.pop((e.account, e.id), None)
-        self.open_of.setdefault(e.account, {})[e.id] = order
+    def _process_order(self, e: ev.OrderAccepted, now: int) -> None:
+        account, id_, side = e.account, e.id, _SIDES[e.side]
+        order = OrderView(account, id_, e.symbol, side, e.price, e.lots, e.flags, e.valid_until, e.lots)
+        key = (account, id_)
+        self.orders[key] = order
+        self._done.pop(key, None)
+        mine = self.open_of.get(account)
+        if mine is None:
+            mine = self.open_of[account] = {}
+        mine[id_] = order
+        self._note_id(account, id_)
+
+    def _process_action(self, e: ev.ActionAccepted, now: int) -> None:
         self._note_id(e.account, e.id)
 
+    def _process_request(self, e: ev.RequestApplied, now: int) -> None:
+        if e.kind == _OPENING:
+            self.opened.append(e.account)
+
+    def _process_freeze(self, e: ev.ExchangeFrozen, now: int) -> None:
+        self.frozen = True
+
     def _process_trade(self, e: ev.Trade, now: int) -> None:
-        self.trades.setdefault(e.symbol, deque(maxlen=MAX_TRADES)).append(TradeView(e, now))
+        trades = self.trades.get(e.symbol)
+        if trades is None:
+            trades = self.trades[e.symbol] = deque(maxlen=MAX_TRADES)
+        trades.append(TradeView(e, now))
         self._fill((e.maker_account, e.maker_id), e, e.maker_fee, e.maker_left, 1)
         self._fill((e.taker_account, e.taker_id), e, e.taker_fee, e.taker_left, 1)
 
@@ -116,21 +120,22 @@ class Views:
         order.fee += sign * fee
         order.remaining = left
 
-    def _process_removal(self, e: ev.OrderRemoved) -> None:
+    def _process_removal(self, e: ev.OrderRemoved, now: int) -> None:
         key = (e.account, e.id)
         order = self.orders.get(key)
         if order is None:
             return
         order.status, order.remaining = e.reason, e.lots
-        self.open_of.get(e.account, {}).pop(e.id, None)
+        if mine := self.open_of.get(e.account):
+            mine.pop(e.id, None)
         self._done[key] = None
         self._done.move_to_end(key)
         while len(self._done) > MAX_DONE_ORDERS:
             self.orders.pop(self._done.popitem(last=False)[0], None)
 
-    def _process_bust(self, number: int) -> None:
+    def _process_bust(self, event: ev.TradeBusted, now: int) -> None:
         for trades in self.trades.values():
-            found = next((t for t in reversed(trades) if t.event.number == number), None)
+            found = next((t for t in reversed(trades) if t.event.number == event.number), None)
             if found is None:
                 continue
             trades.remove(found)
@@ -144,3 +149,14 @@ class Views:
                     self._fill(key, e, fee, order.remaining + e.lots, -1)
                     order.status = order.status if order.status == OPEN else Removal.BUSTED
             return
+
+
+_PROCESSES: Final[dict[type, Callable[[Views, Any, int], None]]] = {
+    ev.OrderAccepted: Views._process_order,
+    ev.Trade: Views._process_trade,
+    ev.OrderRemoved: Views._process_removal,
+    ev.ActionAccepted: Views._process_action,
+    ev.RequestApplied: Views._process_request,
+    ev.TradeBusted: Views._process_bust,
+    ev.ExchangeFrozen: Views._process_freeze,
+}
