@@ -58,6 +58,10 @@ from proofbook.protocol.table import ACCOUNT_BITS, ID_BITS
 log = logging.getLogger(__name__)
 MAX_PENDING_SHOWN = 100
 MAX_ACCOUNTS_SHOWN = 100
+_FLUSH = "/v1/batches"
+_STOPPED = "an error has stopped the operator"
+_BROWSER = ("origin", "referer", "sec-fetch-site", "sec-fetch-mode")
+"""Headers that only browsers send: any page that is open on this machine can have its browser call the API."""
 
 
 class Service(Protocol):
@@ -121,10 +125,9 @@ class _OrdersIn(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _check_working(op: Service) -> None:
+    # What went wrong may name files, or a node's address with its key in it: that is for the log.
     if op.stopped is not None:
-        raise ApiError(
-            503, "stopped", f"the operator has stopped: {op.stopped.message}", data={"code": op.stopped.code}
-        )
+        raise ApiError(503, "stopped", _STOPPED, data={"code": op.stopped.code})
 
 
 def _check_room(op: Service) -> None:
@@ -214,9 +217,11 @@ async def get_info(op: Op) -> m.Info:
 
 
 @get("/v1/health", summary="Whether the operator works")
-async def get_health(op: Op) -> Response[m.Health]:
-    """Return how the operator is."""
+async def get_health(request: Request[Any, Any, Any], op: Op) -> Response[m.Health]:
+    """Return how the operator is; what stopped it is told in full to the operator alone."""
     health = op.get_health()
+    if health.error is not None and not _is_operator(request, op):
+        health = msgspec.structs.replace(health, error=m.ErrorBody(health.error.code, _STOPPED, health.error.hint))
     return Response(health, status_code=200 if health.status == "ok" else 503)
 
 
@@ -312,8 +317,10 @@ def _is_operator(request: Request[Any, Any, Any], op: Service) -> bool:
     if op.api_token:
         # Then where a call comes from tells nothing: a proxy on this machine need not say whom it speaks for.
         return secrets.compare_digest(sent.encode(), f"Bearer {op.api_token}".encode())
-    # A proxy on this machine would make everybody local.
-    if request.headers.get("x-forwarded-for") or request.headers.get("forwarded") or request.client is None:
+    # A proxy on this machine would make everybody local, and so would a browser.
+    if any(request.headers.get(name) for name in ("x-forwarded-for", "forwarded", *_BROWSER)):
+        return False
+    if request.client is None:
         return False
     try:
         return ipaddress.ip_address(request.client.host).is_loopback
@@ -321,7 +328,7 @@ def _is_operator(request: Request[Any, Any, Any], op: Service) -> bool:
         return False
 
 
-@post("/v1/batches", status_code=200, summary="Settle everything pending")
+@post(_FLUSH, status_code=200, summary="Settle everything pending")
 async def post_batches(request: Request[Any, Any, Any], op: Op, wait: FromQuery[bool] = True) -> Response[m.FlushOut]:
     """Settle everything that is pending now; for the operator only."""
     if not _is_operator(request, op):
@@ -343,11 +350,11 @@ def _on_api_error(_: Request[Any, Any, Any], error: ApiError) -> Response[m.Erro
     return _answer(error)
 
 
-def _on_protocol_error(_: Request[Any, Any, Any], error: ProofbookError) -> Response[m.ErrorOut]:
+def _on_protocol_error(request: Request[Any, Any, Any], error: ProofbookError) -> Response[m.ErrorOut]:
     # `InvalidValue` and its like come from what was sent; the operator's own errors are not the sender's fault.
     if isinstance(error, OperatorError):
         log.error("refused by the operator's state: %s", error)
-        return _answer(ApiError(503, error.code, str(error)))
+        return _answer(ApiError(503, error.code, str(error) if request.url.path == _FLUSH else _STOPPED))
     return _answer(error_from(error))
 
 

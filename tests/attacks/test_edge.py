@@ -1,0 +1,112 @@
+"""The operator's API as a stranger finds it: what it tells, what a browser can be made to send, what questions cost."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from proofbook.operator.batcher import ProvingFailed
+from proofbook.operator.codes import OperatorError
+
+pytestmark = pytest.mark.xdist_group("live")
+
+SECRET = "https://node.example/v3/0123456789abcdef"
+
+
+@pytest.fixture
+def directory(live: Any, tmp_path: Any) -> Any:
+    return live.directory(tmp_path / "operator")
+
+
+BROWSER: list[dict[str, str]] = [
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://127.0.0.1:8080"},  # a name that was made to mean this machine sends its own origin
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-mode": "no-cors", "referer": "https://evil.example/"},
+]
+
+
+@pytest.mark.parametrize("headers", BROWSER, ids=lambda headers: " ".join(headers.values()))
+def test_a_web_page_cannot_have_the_operators_browser_settle(headers, directory, session):
+    async def work(s):
+        answer = await s.client.post("/v1/batches?wait=false", headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_operator")
+        assert (await s.client.post("/v1/batches?wait=false")).status_code == 202
+
+    session(directory, work)
+
+
+def test_a_token_opens_from_wherever_it_comes(directory, session):
+    (directory / "api.token").write_text("correct horse battery\n")
+
+    async def work(s):
+        headers = {"authorization": "Bearer correct horse battery", "origin": "https://console.example"}
+        assert (await s.client.post("/v1/batches?wait=false", headers=headers)).status_code == 202
+        for wrong in ("Bearer correct horse batter", "bearer correct horse battery", "Basic x", "Bearer \xff", ""):
+            sent = {"authorization": wrong.encode("latin-1")}
+            assert (await s.client.post("/v1/batches?wait=false", headers=sent)).status_code == 403
+
+    session(directory, work, host="203.0.113.9")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OperatorError(f"HTTPError: 401 for url: {SECRET}"), ProvingFailed(f"batch 1: no such file: {SECRET}")],
+    ids=["unexpected", "proving"],
+)
+def test_why_it_stopped_is_told_to_the_operator_alone(error, populated, tmp_path, session):
+    live, directory = populated, populated.directory(tmp_path / "operator")
+
+    async def work(s):
+        s.operator.stop(error)
+        health = await s.client.get("/v1/health")
+        assert health.status_code == 503 and health.json()["error"]["code"] == error.code
+        refused = await s.client.post("/v1/orders", json=live.order(1, "sell", 1000, 10, 1))
+        assert (refused.status_code, refused.json()["error"]["data"]) == (503, {"code": error.code})
+        return [text for answer in (health, refused) if SECRET in (text := answer.text)]
+
+    assert session(directory, work, host="203.0.113.9") == []
+    assert len(session(directory, work)) == 1, "whoever sits at the machine may read it in the health, too"
+
+
+def test_a_journal_that_fails_tells_no_stranger_where_it_is(populated, tmp_path, session):
+    live, directory = populated, populated.directory(tmp_path / "operator")
+
+    async def work(s):
+        await s.client.post("/v1/batches", headers={})
+        s.operator._sequencer.close()
+        answer = await s.client.post("/v1/orders", json=live.order(1, "sell", 1000, 10, 1))
+        assert answer.status_code == 503
+        return answer.text
+
+    assert str(tmp_path) not in session(directory, work)
+
+
+QUESTIONS = (
+    "/v1/batches?limit=500",
+    "/v1/trades?market=COIN/ETH&limit=500",
+    "/v1/markets/COIN-ETH/book?depth=200",
+    "/v1/accounts/1",
+    "/v1/accounts?owner=0x" + "00" * 19 + "01",
+    "/v1/info",
+    "/schema/openapi.json",
+)
+
+
+def test_no_question_takes_long(populated, tmp_path, session):
+    live, directory = populated, populated.directory(tmp_path / "operator")
+
+    async def work(s):
+        await s.client.post("/v1/batches")
+        for id_ in range(1, 17):
+            await s.post("/v1/orders", live.order(1, "sell", 1000 + id_, 10, id_), 201)
+        for path in QUESTIONS:
+            began = time.monotonic()
+            answer = await s.client.get(path)
+            assert answer.status_code == 200, answer.text
+            assert time.monotonic() - began < 1 and len(answer.content) < 1 << 20, path
+
+    session(directory, work)
