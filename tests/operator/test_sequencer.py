@@ -233,3 +233,31 @@ def test_a_replay_that_leads_elsewhere_is_noticed(world, path, sequencer):
     db.close()
     with pytest.raises(JournalCorrupt):
         Sequencer(world.config, path)
+
+
+def test_a_journal_whose_end_is_missing_is_noticed(world, path, sequencer):
+    world.sell(1, 100, 5)
+    sequencer.submit(world.commands[-1:])
+    sequencer.close()
+    db = sqlite3.connect(path)
+    with db:
+        db.execute("DELETE FROM commands WHERE seq = (SELECT MAX(seq) FROM commands)")
+    db.close()
+    with pytest.raises(JournalCorrupt, match="there were"):
+        Sequencer(world.config, path)
+
+
+def test_states_are_noted_with_batches_but_not_with_every_one(world, path, sequencer):
+    noted = []
+    for _ in range(4):
+        world.sell(1, 100, 5)
+        world.buy(2, 100, 5)
+        world.seal()
+        sequencer.submit(world.commands[-3:])
+        noted.append(max(sequencer._journal.get_checkpoints()))
+    last, accounts = sequencer._journal.last, len(world.engine.registry.accounts)
+    assert accounts == 5 and noted == [last - 9, last - 9, last - 3, last - 3]
+    sequencer.close()
+    again = Sequencer(world.config, path)
+    assert again.engine.state_hash() == world.engine.state_hash()
+    again.close()
