@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -24,6 +25,9 @@ SETTLE_TIMEOUT_S: Final = 1800.0
 """A flush is answered when its batches are proven and on the chain."""
 MAX_ANSWER_BYTES: Final = 16 << 20
 MAX_FILE_BYTES: Final = 1 << 30
+SLOW_S: Final = 30.0
+SLOW_BYTES_S: Final = 1024
+"""An answer that takes longer than `SLOW_S` has to bring so many bytes a second."""
 _UNREACHABLE: Final = "is the operator running, and is the address right (--api or PROOFBOOK_API)?"
 
 Json = dict[str, Any]
@@ -56,7 +60,8 @@ class ApiClient:
         timeout: float = TIMEOUT_S,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        headers = {"authorization": f"Bearer {token}"} if token else {}
+        # Nothing is unpacked: a few bytes could become any number before a limit is seen.
+        headers = {"accept-encoding": "identity"} | ({"authorization": f"Bearer {token}"} if token else {})
         try:
             url = httpx.URL(base_url)
             if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 65536:
@@ -205,7 +210,7 @@ class ApiClient:
                 if not response.is_success:
                     raise _refusal(response.status_code, _object(_read(response)))
                 done = 0
-                for chunk in response.iter_bytes():
+                for chunk in _chunks(response):
                     done += len(chunk)
                     if done > MAX_FILE_BYTES:
                         raise ApiMalformed(f"the exit {kind} is larger than {MAX_FILE_BYTES} bytes")
@@ -222,9 +227,20 @@ def _part(text: str) -> str:
     return quote(text[:100], safe="")
 
 
+def _chunks(response: httpx.Response) -> Iterator[bytes]:
+    """Yield an answer's bytes as they come; `ApiMalformed` when they come too slowly."""
+    began, done = time.monotonic(), 0
+    for chunk in response.iter_raw():
+        done += len(chunk)
+        took = time.monotonic() - began
+        if took > SLOW_S and done < took * SLOW_BYTES_S:
+            raise ApiMalformed(f"after {took:.0f} seconds there are {done} bytes of an answer", _UNREACHABLE)
+        yield chunk
+
+
 def _read(response: httpx.Response) -> bytes:
     data = bytearray()
-    for chunk in response.iter_bytes():
+    for chunk in _chunks(response):
         data += chunk
         if len(data) > MAX_ANSWER_BYTES:
             raise ApiMalformed(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
