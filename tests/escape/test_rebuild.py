@@ -102,7 +102,7 @@ from pathlib import Path
 from proofbook.verifier.chain import Chain
 from proofbook.verifier.rpc import Rpc
 url, contract, cache = sys.argv[1:]
-chain = Chain(Rpc(url), contract, cache=Path(cache), every=0)
+chain = Chain(Rpc(url), contract, progress=lambda text: print(text, file=sys.stderr), cache=Path(cache), every=0)
 chain.require()
 print(chain.ledger.state.root)
 """
@@ -121,9 +121,9 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(settled, proxy, tmp_path, 
     proxy.mood = lambda n, method: None
     proxy.asked.clear()
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert int(done.stdout) == straight[0]
+    assert int(done.stdout) == straight[0] and "going on from" in done.stderr, done.stderr
     # The last of four batches was to come; the first query of events was for that of the checkpoint's batch.
-    assert proxy.count(fetched) == 1
+    assert proxy.count(fetched) == 1, done.stderr
     queries = [q[0] for m, q in proxy.asked if m == "eth_getLogs"]
     assert min(int(q["fromBlock"], 16) for q in queries) > 0
 

@@ -13,9 +13,8 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from proofbook.escape.errors import KeyRefused
+from proofbook.protocol.secrets import KEY_VARIABLE, PASSWORD_VARIABLE
 
-KEY_VARIABLE: Final = "PROOFBOOK_KEY"
-PASSWORD_VARIABLE: Final = "PROOFBOOK_PASSWORD"
 _MAX_BYTES: Final = 1 << 16
 _HEX: Final = re.compile(r"^(0x)?[0-9a-fA-F]{64}$")
 
@@ -38,10 +37,11 @@ def load_key(path: Path | None) -> LocalAccount | None:
         text = os.environ.get(KEY_VARIABLE, "")
         return _from_hex(text, KEY_VARIABLE) if text else None
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_BYTES)
     except OSError as error:
         raise KeyRefused(f"the key file can't be read: {error.strerror}", "check --key-file") from error
-    text = data[:_MAX_BYTES].decode("utf-8", errors="replace").strip()
+    text = data.decode("utf-8", errors="replace").strip()
     return _from_keystore(text) if text.startswith("{") else _from_hex(text, "the key file")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from proofbook.escape.artifacts import ExitArtifacts
 from proofbook.escape.errors import ExitProofFailed
+from proofbook.protocol.secrets import without_secrets
 from proofbook.protocol.state import State
 from proofbook.verifier.code import repository_root
 from proofbook.verifier.replay import exit_words
@@ -111,7 +113,14 @@ def _snarkjs(artifacts: ExitArtifacts, folder: Path) -> None:
         raise ExitProofFailed("npm snarkjs is missing", "run `make setup`")
     try:
         command = [str(word) for word in words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            env=without_secrets(os.environ),
+        )
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
         raise ExitProofFailed(f"snarkjs did not run: {error}", "install Node.js 20 or later") from error
     if done.returncode != 0 or not all(path.is_file() for path in files):

@@ -54,7 +54,7 @@ class Checkpoints:
     progress : Progress
         Told when one is discarded.
     every : float
-        Seconds at least between two that `offer` writes.
+        Seconds at least between two that `offer` writes; 0 for all of them.
     clock : callable
         Seconds, never going back.
     """
@@ -98,8 +98,9 @@ class Checkpoints:
             self._prune()
         except OSError as error:
             self._progress(f"no checkpoint was written: {error.strerror}")
-        # However large the state is, writing it takes a small part of the time.
-        self._due = self._clock() + max(self._every, 20 * (self._clock() - started))
+        if self._every:
+            # However large the state is, writing it takes a small part of the time.
+            self._due = self._clock() + max(self._every, 20 * (self._clock() - started))
 
     def load(self, rpc: Rpc, exchange: Exchange) -> Ledger | None:
         """Return the newest ledger that holds, None without one; the others are deleted, and it is told why.

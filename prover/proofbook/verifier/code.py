@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from proofbook.protocol.secrets import without_secrets
 from proofbook.verifier.errors import BuildUnavailable
 
 CONTRACT: Final = "Proofbook"
@@ -122,7 +123,14 @@ def _run_solc(root: Path, request: str) -> dict[str, Any]:
     command = ["node", "-e", _RUNNER]
     try:
         run = subprocess.run(
-            command, input=request, capture_output=True, text=True, cwd=root, check=False, timeout=_TIMEOUT_S
+            command,
+            input=request,
+            capture_output=True,
+            text=True,
+            cwd=root,
+            env=without_secrets(os.environ),
+            check=False,
+            timeout=_TIMEOUT_S,
         )
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
         raise BuildUnavailable(f"node did not run: {error}", "install Node.js 20 or later") from error
