@@ -139,6 +139,8 @@ def test_matching_figures_and_their_table():
     row = matching.measure_flow(flow, None)
     assert row["commands"] == 400 and row["events"] > 400 and row["trades"] > 0
     assert row["commands_of_ours_per_command_of_theirs"].keys() == {"bare dictionaries"}
+    assert row["commands_of_our_book_per_command_of_theirs"].keys() == {"bare dictionaries"}
+    assert len({peer["fills"] for peer in row["peers"].values()}) == 1 < len(row["peers"])
     assert row["state_hash"] == matching.measure_rate(flow)["state_hash"]
     out = StringIO()
     show(Console(file=out, width=240), "matching", {"rows": [row]})
@@ -155,7 +157,13 @@ def test_recovery_replays_what_was_written(tmp_path):
     sequencer = Sequencer(make_config(), path)
     assert sequencer.engine.state_hash() == direct.state_hash()
     sequencer.close()
-    assert recovery.run([50, 100])["rows"][1]["commands"] == len(flow.opening) + 100
+    found = recovery.run([50, 100])
+    assert [row["commands"] - len(flow.opening) for row in found["rows"]] == [50, 100]
+    settled = found["with_batches"]
+    assert settled["commands"] > len(flow.opening) + 50 and settled["events"] > found["rows"][0]["events"]
+    out = StringIO()
+    show(Console(file=out, width=240), "recovery", found)
+    assert "recovery, with batches" in out.getvalue()
 
 
 SIZES = (Size(4, 4, 6, 2), Size(4, 16, 12, 4))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import pytest
 
 from proofbook.operator import commands as c
 from proofbook.operator import events as e
+from proofbook.operator.engine import Engine
+from proofbook.operator.memory import without_collector
 from proofbook.protocol.messages import cancel, withdraw
 from proofbook.protocol.table import RequestKind
 from proofbook.protocol.words import Request
@@ -414,3 +417,16 @@ def test_state_hash_sees_what_differs(make_exchange):
     hashes = [hash_after(*s) for s in steps]
     assert len(set(hashes)) == len(hashes)
     assert hashes == [hash_after(*s) for s in steps]
+
+
+def test_an_engine_is_freed_without_the_collector(make_exchange):
+    """Replaying freezes what it made, so that a cycle would stay for good."""
+    world = make_exchange(accounts=3)
+    world.fund((1, 2))
+    engine = Engine(world.config)
+    with without_collector():
+        for command in world.commands:
+            engine.handle(command)
+        known = [weakref.ref(part) for part in (engine, engine.trading, engine.ledger, engine.settlement)]
+        del engine
+        assert [ref() for ref in known] == [None] * 4

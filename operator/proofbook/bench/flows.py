@@ -185,3 +185,20 @@ def make_flows(limit: int, flow_file: Path | None, seed: int = 1) -> list[Flow]:
     if flow_file is not None:
         flows.append(make_flow("lobster", lobster(flow_file), limit))
     return flows
+
+
+def with_batches(commands: Iterable[c.Command], in_flight: int = 3) -> Iterator[c.Command]:
+    """Add to commands those of batches: sealed when full, and settled when so many others are under way."""
+    engine = Engine(make_config())
+    settlement = engine.settlement
+
+    def do(command: c.Command) -> c.Command:
+        engine.handle(command)
+        return command
+
+    for command in commands:
+        yield do(command)
+        while len(settlement.log) >= settlement.limits.actions:
+            yield do(c.SealBatch(settlement.next_number, NOW))
+            if len(settlement.in_flight) > in_flight:
+                yield do(c.BatchConfirmed(settlement.in_flight[0].plan.number))

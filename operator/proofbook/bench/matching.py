@@ -12,9 +12,15 @@ from typing import Any
 
 from proofbook.bench.flows import Flow, make_config, make_flows
 from proofbook.bench.measure import Clock, Json, peak_mib, percentile
+from proofbook.operator.book import BUY, SELL, Order, SortedBook
 from proofbook.operator.engine import Engine
+from proofbook.operator.matching import Fill, Width, match
 from proofbook.operator.memory import relax_collector
+from proofbook.protocol.table import Flag
 from proofbook.prover.workspace import repository_root
+
+_OURS = "proofbook, book alone"
+_WIDE = Width(makers=1 << 30, accounts=1 << 30)
 
 
 def _open(flow: Flow) -> Engine:
@@ -44,6 +50,28 @@ def measure_rate(flow: Flow) -> Json:
         "events_per_wall_s": events / clock.wall_s,
         "events_per_cpu_s": events / clock.cpu_s,
         "state_hash": engine.state_hash(),
+    }
+
+
+def measure_book(flow: Flow) -> Json:
+    """Match a flow with our book and rules alone, as the peers do: no accounts, no money, no events."""
+    book, resting, fills, ioc = SortedBook(), dict[int, Order](), 0, int(Flag.IOC)
+    steps = [(o.ref, BUY if o.side == BUY else SELL, o.price, o.lots, o.immediate) for o in flow.ops]
+    with Clock() as clock:
+        for ref, side, price, lots, immediate in steps:
+            if not lots:
+                if ref in resting and (order := resting.pop(ref)).remaining:
+                    book.remove(order)
+                continue
+            order = Order(ref, 1, side, price, lots, ioc if immediate else 0)
+            fills += sum(isinstance(step, Fill) for step in match(book, order, _WIDE))
+            if not immediate:
+                resting[ref] = order
+    return {
+        "version": "",
+        "per_wall_s": len(steps) / clock.wall_s,
+        "per_cpu_s": len(steps) / clock.cpu_s,
+        "fills": fills,
     }
 
 
@@ -84,16 +112,20 @@ def find_peers() -> Path | None:
 def measure_flow(flow: Flow, python: Path | None) -> Json:
     """Measure our engine and the others, one right after the other."""
     rate = measure_rate(flow)
+    book = measure_book(flow)
     peers = run_peers(flow, python)
-    ratios = {
-        name: rate["commands_per_cpu_s"] / peer["per_cpu_s"] for name, peer in peers.items() if "per_cpu_s" in peer
-    }
+    fit = {name: peer["per_cpu_s"] for name, peer in peers.items() if "per_cpu_s" in peer}
     return {
         "flow": flow.name,
         **rate,
         "latency": measure_latency(flow),
-        "peers": peers,
-        "commands_of_ours_per_command_of_theirs": ratios,
+        "peers": {_OURS: book, **peers},
+        "commands_of_ours_per_command_of_theirs": {
+            name: rate["commands_per_cpu_s"] / theirs for name, theirs in fit.items()
+        },
+        "commands_of_our_book_per_command_of_theirs": {
+            name: book["per_cpu_s"] / theirs for name, theirs in fit.items()
+        },
     }
 
 

@@ -97,19 +97,21 @@ def run_lightmatching(steps: Steps) -> int:
     """The package lightmatchingengine (Python), which returns the trades of every order."""
     from lightmatchingengine.lightmatchingengine import LightMatchingEngine  # type: ignore[import-not-found]
 
-    ids: dict[int, int] = {}
+    resting: dict[int, Any] = {}
     engine, fills = LightMatchingEngine(), 0
     for ref, side, price, lots, immediate in steps:
         if not lots:
-            if ref in ids:
-                engine.cancel_order(ids.pop(ref), "X")
+            # Of an order that was filled it keeps the name but not the price level, and fails when that is cancelled.
+            if ref in resting and (made := resting.pop(ref)).leaves_qty:
+                engine.cancel_order(made.order_id, "X")
             continue
         made, trades = engine.add_order("X", price, lots, 1 if side == BUY else 2)
-        fills += len(trades) // 2 if trades else 0
-        if immediate and made.leaves_qty > 0:
+        # It reports what the taker got of each price, and then what each maker gave.
+        fills += sum(trade.order_id != made.order_id for trade in trades)
+        if not immediate:
+            resting[ref] = made
+        elif made.leaves_qty:
             engine.cancel_order(made.order_id, "X")
-        elif not immediate:
-            ids[ref] = made.order_id
     return fills
 
 

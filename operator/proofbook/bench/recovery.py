@@ -1,16 +1,21 @@
-"""How fast a journal is replayed: every row's digest checked, decoded, and done again by a new engine."""
+"""How fast a journal is replayed: every row's digest checked, decoded, and done again by a new engine.
+
+Each journal is replayed twice: by the engine alone, and with the views that a starting operator makes meanwhile.
+"""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from proofbook.bench.flows import make_config, make_flow, synthetic
+from proofbook.bench.flows import make_config, make_flow, synthetic, with_batches
 from proofbook.bench.measure import MIB, Clock, Json, anonymous_mib
-from proofbook.operator.commands import Command
+from proofbook.operator.commands import Command, SealBatch
 from proofbook.operator.journal import Journal
 from proofbook.operator.sequencer import Sequencer
+from proofbook.operator.views import Views
 
 _GROUP = 1000
 
@@ -23,13 +28,22 @@ def write_journal(path: Path, commands: Sequence[Command]) -> None:
             journal.append(commands[at : at + _GROUP])
 
 
+def _replay(path: Path, views: Views | None) -> tuple[Clock, int, float]:
+    """Open a copy of a journal, as closing it adds to it; return what that took, the events, and the MiB it needs."""
+    twin, before = path.with_suffix(".twin"), anonymous_mib()
+    shutil.copyfile(path, twin)
+    with Clock() as clock:
+        sequencer = Sequencer(make_config(), twin, listeners=[views.process] if views else [])
+    events, memory = sequencer.engine.event_seq, anonymous_mib() - before
+    sequencer.close()
+    return clock, events, memory
+
+
 def measure(path: Path, commands: int) -> Json:
     """Open a journal and return what replaying it took."""
-    before = anonymous_mib()
-    with Clock() as clock:
-        sequencer = Sequencer(make_config(), path)
-    events = sequencer.engine.event_seq
-    found = {
+    clock, events, memory = _replay(path, None)
+    viewed, _, viewed_memory = _replay(path, Views())
+    return {
         "commands": commands,
         "events": events,
         "journal_mib": path.stat().st_size / MIB,
@@ -38,20 +52,32 @@ def measure(path: Path, commands: int) -> Json:
         "commands_per_cpu_s": commands / clock.cpu_s,
         "events_per_wall_s": events / clock.wall_s,
         "events_per_cpu_s": events / clock.cpu_s,
-        "engine_mib": anonymous_mib() - before,
+        "engine_mib": memory,
+        "with_views_s": viewed.wall_s,
+        "with_views_events_per_wall_s": events / viewed.wall_s,
+        "with_views_events_per_cpu_s": events / viewed.cpu_s,
+        "engine_and_views_mib": viewed_memory,
     }
-    sequencer.close()
-    return found
 
 
 def run(counts: Sequence[int]) -> Json:
-    """Return the figures of ``recovery.json``: a journal of so many commands for each row."""
+    """Return the figures of ``recovery.json``: a journal of so many commands for each row.
+
+    The last journal but one is also measured as that of an exchange that settles its trades in batches: sealing takes
+    time, and what is settled takes no memory.
+    """
     rows: list[Json] = []
     flow = make_flow("synthetic", synthetic(2), max(counts))
-    with tempfile.TemporaryDirectory(prefix="proofbook-") as folder:
-        for count in counts:
-            commands = [*flow.opening, *flow.commands[:count]]
-            path = Path(folder, f"{count}.sqlite")
+
+    def row(count: int, settles: bool) -> Json:
+        commands = [*flow.opening, *flow.commands[:count]]
+        if settles:
+            commands = list(with_batches(commands))
+        with tempfile.TemporaryDirectory(prefix="proofbook-") as folder:
+            path = Path(folder, "journal.sqlite")
             write_journal(path, commands)
-            rows.append(measure(path, len(commands)))
-    return {"rows": rows}
+            batches = {"batches": sum(isinstance(made, SealBatch) for made in commands)} if settles else {}
+            return {**measure(path, len(commands)), **batches}
+
+    rows = [row(count, settles=False) for count in counts]
+    return {"rows": rows, "with_batches": row(sorted(counts)[-2:][0], settles=True)}

@@ -42,13 +42,20 @@ def make_table(title: str, rows: list[Json]) -> Table:
 
 
 def _peer_rows(row: Json) -> list[Json]:
-    ours = {"engine": "proofbook, with money", "commands_per_cpu_s": row["commands_per_cpu_s"], "fills": row["trades"]}
-    theirs = [
-        {"engine": f"{name} {peer['version']}", "commands_per_cpu_s": peer.get("per_cpu_s", peer.get("error")), **fills}
-        for name, peer in row["peers"].items()
-        for fills in [{"fills": peer.get("fills")}]
+    rows: list[Json] = [
+        {"engine": "proofbook, all of it", "commands_per_cpu_s": row["commands_per_cpu_s"], "fills": row["trades"]}
     ]
-    return [ours, *theirs]
+    for name, peer in row["peers"].items():
+        rows.append(
+            {
+                "engine": f"{name} {peer['version']}".strip(),
+                "commands_per_cpu_s": peer.get("per_cpu_s", peer.get("error")),
+                "fills": peer.get("fills"),
+                "ours_per_theirs": row["commands_of_ours_per_command_of_theirs"].get(name),
+                "our_book_per_theirs": row["commands_of_our_book_per_command_of_theirs"].get(name),
+            }
+        )
+    return [{**dict.fromkeys(rows[-1]), **made} for made in rows]
 
 
 def show(console: Console, subject: str, document: Json) -> None:
@@ -62,6 +69,8 @@ def show(console: Console, subject: str, document: Json) -> None:
     if subject == "prover":
         steps = [{"circuit": row["circuit"], **row["native_steps_s"]} for row in rows]
         console.print(make_table("prover: seconds a step of the native proof", steps))
+    if subject == "recovery":
+        console.print(make_table("recovery, with batches", [document["with_batches"]]))
     if subject == "circuits":
         console.print(make_table("circuits: constraints a row", [document["constraints"]]))
         console.print(make_table("circuits: constraints a trade", document["trades"]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -105,22 +105,6 @@ class Engine:
         self.trading = Trading(
             config.markets, width, make_book, self.registry, self.ledger, self.settlement.log, self._stream
         )
-        self._handlers: dict[type, Callable[[Any], None]] = {
-            c.PlaceOrder: self._place,
-            c.Cancel: self._cancel,
-            c.HardCancel: self._hard_cancel,
-            c.Withdraw: self._withdraw,
-            c.Transfer: self._transfer,
-            c.RequestSeen: self._request_seen,
-            c.RequestUnseen: self._request_unseen,
-            c.RequestConfirmed: self._request_confirmed,
-            c.AddMarket: self._add_market,
-            c.Tick: self._tick,
-            c.SealBatch: self._seal,
-            c.BatchConfirmed: self._batch_confirmed,
-            c.BatchDropped: self._batch_dropped,
-            c.Freeze: self._freeze,
-        }
 
     # --- the entry
 
@@ -139,7 +123,7 @@ class Engine:
         try:
             if self.frozen and not isinstance(command, c.Tick):
                 raise Refused(Code.FROZEN, "the exchange is frozen: leave with an exit proof")
-            self._handlers[type(command)](command)
+            _HANDLERS[type(command)](self, command)
         except Refused as refused:
             self.ledger.touched.clear()
             self._refuse(command, refused)
@@ -412,6 +396,25 @@ class Engine:
             sorted((account, sorted(amounts.items())) for account, amounts in s.sealed.items() if amounts),
         )
         return _digest(state)
+
+
+# Not in the engine: that would be a cycle of references, and only the collector could free it.
+_HANDLERS: Final[dict[type, Callable[[Engine, Any], None]]] = {
+    c.PlaceOrder: Engine._place,
+    c.Cancel: Engine._cancel,
+    c.HardCancel: Engine._hard_cancel,
+    c.Withdraw: Engine._withdraw,
+    c.Transfer: Engine._transfer,
+    c.RequestSeen: Engine._request_seen,
+    c.RequestUnseen: Engine._request_unseen,
+    c.RequestConfirmed: Engine._request_confirmed,
+    c.AddMarket: Engine._add_market,
+    c.Tick: Engine._tick,
+    c.SealBatch: Engine._seal,
+    c.BatchConfirmed: Engine._batch_confirmed,
+    c.BatchDropped: Engine._batch_dropped,
+    c.Freeze: Engine._freeze,
+}
 
 
 def _digest(value: object) -> str:
