@@ -19,6 +19,7 @@ from web3 import HTTPProvider, Web3
 
 from proofbook.chain.errors import AnvilError
 from proofbook.chain.paths import root
+from proofbook.protocol.secrets import without_secrets
 
 MNEMONIC: Final = "test test test test test test test test test test test junk"
 """Anvil's own development phrase: its accounts are public knowledge, never use them for money."""
@@ -92,7 +93,10 @@ class Anvil:
         """
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
         self._process = subprocess.Popen(
-            [str(anvil_binary()), *_arguments(self.options)], stdout=self._log, stderr=subprocess.STDOUT
+            [str(anvil_binary()), *_arguments(self.options)],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env=without_secrets(os.environ),
         )
         try:
             self.url = f"http://{self._wait_for_address()}"

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from proofbook.chain.errors import CompileError
 from proofbook.chain.paths import root
+from proofbook.protocol.secrets import without_secrets
 
 SETTINGS: Final[dict[str, Any]] = {
     "optimizer": {"enabled": True, "runs": 200},
@@ -195,6 +196,7 @@ def _run_solc(unit: str, sources: dict[str, str]) -> dict[str, Any]:
             capture_output=True,
             text=True,
             cwd=root(),
+            env=without_secrets(os.environ),
             check=False,
             timeout=600,
         )

@@ -5,6 +5,7 @@ A wallet is a directory: `wallet.json`, which holds no secret, and `exit/` with 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -19,7 +20,7 @@ from eth_account.signers.local import LocalAccount
 from web3 import HTTPProvider, Web3
 
 from proofbook.chain.client import Exchange
-from proofbook.cli.output import CliError, say
+from proofbook.cli.output import CliError, say, warn
 from proofbook.client.errors import ApiUnreachable
 from proofbook.client.http import ApiClient
 from proofbook.client.keys import Trader
@@ -151,7 +152,15 @@ def need_key(key_file: Path | None, fallback: str = "") -> LocalAccount:
     account = load_key(key_file) or (load_key(Path(fallback)) if fallback else None)
     if account is None:
         raise KeyRefused("no L1 key was given", "name its file by --key-file, or set PROOFBOOK_KEY")
+    _warn_of_readers(key_file or Path(fallback))
     return account
+
+
+def _warn_of_readers(path: Path) -> None:
+    """Say loudly that others can read a key; it is used all the same, since it may be needed to leave."""
+    with contextlib.suppress(OSError):
+        if path.is_file() and path.stat().st_mode & 0o077:
+            warn(f"{path} can be read by others on this machine: chmod 600 {path}")
 
 
 class Session:

@@ -24,6 +24,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import msgspec
 
 from proofbook.operator.codes import OperatorError
+from proofbook.protocol.secrets import without_secrets
 from proofbook.prover.backend import BASE_FIELD
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class Worker:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"RAYON_NUM_THREADS": str(threads)},
+            env=without_secrets(os.environ) | {"RAYON_NUM_THREADS": str(threads)},
             start_new_session=True,
         )
         self._id = 0

@@ -15,6 +15,7 @@ from operator import index
 from pathlib import Path
 from typing import Any, Final, SupportsIndex, TypeAlias
 
+from proofbook.protocol.secrets import without_secrets
 from proofbook.prover.artifacts import Artifacts
 from proofbook.prover.errors import ToolError, WitnessError
 from proofbook.prover.workspace import Workspace, default_workspace, node
@@ -125,6 +126,7 @@ class WitnessWorker:
                 [node(), str(self._workspace.script("witness.mjs"))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                env=without_secrets(os.environ),
             )
             self._owner = os.getpid()
         return self._process

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from proofbook.protocol.secrets import without_secrets
 from proofbook.prover.errors import ToolError
 from proofbook.prover.workspace import Workspace, node
 
@@ -55,6 +56,7 @@ def run(command: Sequence[str | Path], *, timeout: float, cwd: Path | None = Non
         done = subprocess.run(
             words,
             cwd=cwd,
+            env=without_secrets(os.environ),
             input=stdin.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
