@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -162,4 +162,41 @@ def proxy(settled) -> Iterator[Proxy]:
     thread.start()
     yield server
     server.shutdown()
+    server.server_close()
+
+
+class Hook(HTTPServer):
+    """Takes alerts, or not."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), HookHandler)
+        self.bodies: list[bytes] = []
+        self.status = 200
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/alerts"
+
+
+class HookHandler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        hook = self.server
+        assert isinstance(hook, Hook) and self.headers["Content-Type"] == "application/json"
+        hook.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(hook.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    server = Hook()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
     server.server_close()

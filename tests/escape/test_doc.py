@@ -2,53 +2,104 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from proofbook.escape.artifacts import save_exit_artifacts
+from proofbook.escape.watch import ESCAPE_ON, EXIT_CODES, EXIT_ESCAPED, Severity
 from proofbook.prover.workspace import repository_root
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("settled")]
 
+PAGE = repository_root() / "docs" / "escaping.md"
 WAIT = "# wait for the deadline"
+HOOK = "http://127.0.0.1:9000/alerts"
 
 
 def commands():
-    text = (repository_root() / "docs" / "escaping.md").read_text()
-    lines = [line for block in re.findall(r"```console\n(.*?)```", text, re.S) for line in block.splitlines()]
+    blocks = re.findall(r"```console\n(.*?)```", PAGE.read_text(), re.S)
+    lines = [line for block in blocks for line in block.splitlines()]
     assert all(line.startswith("$ ") or line == WAIT for line in lines)
     return [line.removeprefix("$ ") for line in lines]
 
 
-def test_every_command_of_the_page_works(settled, tmp_path):
-    root, bob = repository_root(), settled.people["bob"]
+class Shell:
+    """Runs the page's commands, each as it has to be run."""
+
+    def __init__(self, settled, folder, hook):
+        self.settled, self.folder, self.hook = settled, folder, hook
+        path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+        self.environment = {**os.environ, "HOME": str(folder), "PATH": path}
+        self.outputs: list[str] = []
+
+    def run(self, command: str) -> None:
+        if command == WAIT:
+            deadline = self.settled.queue()[0].deadline
+            now = self.settled.w3.eth.get_block("latest")["timestamp"]
+            self.settled.anvil.increase_time(max(1, deadline + 1 - now))
+        elif command.startswith("export "):
+            assert set(re.findall(r"(\w+)=", command)) == {"PROOFBOOK_RPC", "PROOFBOOK_CONTRACT"}
+            self.environment |= {"PROOFBOOK_RPC": self.settled.anvil.url, "PROOFBOOK_CONTRACT": self.settled.address}
+        elif " watch " in command and "--once" not in command:
+            self._watch(command)
+        else:
+            # By then the exchange is frozen, which is critical.
+            self._ends(command, EXIT_CODES[Severity.CRITICAL] if " watch " in command else 0)
+
+    def _ends(self, command: str, code: int) -> None:
+        options = {"cwd": self.folder, "env": self.environment, "timeout": 300}
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, **options)
+        assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
+        self.outputs.append(done.stdout)
+
+    def _watch(self, command: str) -> None:
+        """Let it watch until its webhook was told, and stop it."""
+        assert HOOK in command
+        words = f"exec {command.replace(HOOK, self.hook.url)}"
+        with subprocess.Popen(words, shell=True, cwd=self.folder, env=self.environment) as process:
+            while not self.hook.bodies and process.poll() is None:
+                time.sleep(0.1)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        alerts = [row["code"] for body in self.hook.bodies for row in json.loads(body)["alerts"]]
+        self.outputs.append(" ".join(alerts))
+
+
+def test_every_command_of_the_page_works(settled, tmp_path, hook):
+    bob = settled.people["bob"]
     save_exit_artifacts(settled.exit.dir, tmp_path / ".proofbook" / "exit")
     (tmp_path / "my.key").write_text(bob.key.hex())
-    environment = {
-        **os.environ,
-        "HOME": str(tmp_path),
-        "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
-    }
-    outputs = []
+    shell = Shell(settled, tmp_path, hook)
     for command in commands():
-        if command == WAIT:
-            deadline = settled.queue()[0].deadline
-            settled.anvil.increase_time(max(1, deadline + 1 - settled.w3.eth.get_block("latest")["timestamp"]))
-        elif command.startswith("export "):
-            environment |= {"PROOFBOOK_RPC": settled.anvil.url, "PROOFBOOK_CONTRACT": settled.address}
-            assert set(re.findall(r"(\w+)=", command)) == {"PROOFBOOK_RPC", "PROOFBOOK_CONTRACT"}
-        else:
-            done = subprocess.run(
-                command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-            )
-            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-            outputs.append(done.stdout)
-    assert len(outputs) == 4 and (root / "docs" / "escaping.md").exists()
+        shell.run(command)
+    status, asked, left, after, waited, once, watched = shell.outputs
+    assert "balances USD 4969000" in status and "step claim" in asked and "step freeze" in left
+    assert "frozen: True" in after and "next: step done" in waited
+    assert "CRITICAL frozen raised" in once and watched == "frozen"
     exchange = settled.by("bob")
     assert exchange.is_frozen() and exchange.account(2).exited
-    dollars = settled.token.functions.balanceOf(bob.address).call()
-    assert dollars == 4969 * 1000
+    assert settled.token.functions.balanceOf(bob.address).call() == 4969 * 1000
+
+
+def test_the_page_names_the_exit_codes_and_the_reasons_to_leave():
+    text = PAGE.read_text()
+    codes = {int(code) for code in re.findall(r"^\| (\d) \|", text, re.M)}
+    assert codes == {0, 1, 2, *EXIT_CODES.values(), EXIT_ESCAPED}
+    reasons = re.search(r"when one of (.*?) holds in two looks", text)
+    assert reasons is not None and set(re.findall(r"`(\w+)`", reasons[1])) == ESCAPE_ON
+
+
+def test_the_page_names_every_alert():
+    sources = [repository_root() / "contracts/proofbook/escape" / name for name in ("watch.py", "watching.py")]
+    written = "".join(path.read_text() for path in sources)
+    codes = set(re.findall(r'Alert\("(\w+)"', written)) | set(re.findall(r'_event\(Severity\.\w+, "(\w+)"', written))
+    assert len(codes) > 20 and codes | {"root", "data", "books"} == set(
+        re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?`) \|", PAGE.read_text(), re.M)))
+    )

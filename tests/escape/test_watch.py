@@ -6,8 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -314,43 +312,6 @@ def test_what_can_not_begin_is_an_error(settled, capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out)["error"]["code"] == WebhookRefused.code
     # Without a key, the exchange alone is watched.
     assert cli.main([*words, "--contract", settled.address, "--no-build", "--proofs-from", "9"]) == 0
-
-
-class Hook(HTTPServer):
-    """Takes alerts, or not."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), HookHandler)
-        self.bodies: list[bytes] = []
-        self.status = 200
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/alerts"
-
-
-class HookHandler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        hook = self.server
-        assert isinstance(hook, Hook) and self.headers["Content-Type"] == "application/json"
-        hook.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(hook.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def hook() -> Iterator[Hook]:
-    server = Hook()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def test_a_webhook_is_told_and_what_it_missed_comes_later(settled, eye, hook):
