@@ -88,6 +88,17 @@ def hints() -> Any:
 
 
 @pytest.fixture(scope="session")
+def telling() -> Any:
+    return load(HERE / "telling.py")
+
+
+@pytest.fixture(scope="session")
+def tools(request: pytest.FixtureRequest) -> Any:
+    """Return what lies at inputs need, in the order of `telling`."""
+    return tuple(map(request.getfixturevalue, ("judge", "mutations", "following", "forging", "wires", "pages")))
+
+
+@pytest.fixture(scope="session")
 def solver() -> Any:
     return load(HERE / "solver.py")
 

@@ -48,6 +48,20 @@ def follow(lie: Any, mutation: Any, forging: Any) -> None:
             return
 
 
+def follow_exit(inputs: dict[str, Any], mutation: Any) -> None:
+    """Let an exit's packed amounts follow from its amounts, or the other way round, in most lies about either."""
+    if not mutation.signed:
+        return
+    if mutation.name == "amounts":
+        for k in range(5):
+            inputs[f"a{k}"] = (
+                sum(amount << (64 * i) for i, amount in enumerate(inputs["amounts"][3 * k : 3 * k + 3])) % R
+            )
+    elif mutation.name in ("a0", "a1", "a2", "a3", "a4"):
+        k = int(mutation.name[1])
+        inputs["amounts"][3 * k : 3 * k + 3] = [inputs[f"a{k}"] >> (64 * i) & (2**64 - 1) for i in range(3)]
+
+
 def messages(lie: Any, forging: Any) -> list[int]:
     """Return the message of each action row."""
     return [forging.message(row, lie.inputs["domain"]) for row in forging.rows(lie.inputs, "action")]

@@ -35,6 +35,14 @@ class Plan:
         (constraint, wire it determines, or 0 for a check), in order.
     late : list of bool
         By step: it depends on the challenge.
+    at : dict
+        The step of each constraint.
+    may : callable, optional
+        Whether a constraint may determine a wire; any may if there is none.
+    formulas : list of tuple
+        Hints that are calculated: (of which wire, which wires, how), numbered after the constraints.
+    following : dict
+        By wire, the formulas that follow from it.
     """
 
     system: Any
@@ -43,6 +51,9 @@ class Plan:
     steps: list[tuple[int, int]] = field(default_factory=list)
     late: list[bool] = field(default_factory=list)
     at: dict[int, int] = field(default_factory=dict)
+    may: Callable[[int, int], bool] | None = None
+    formulas: list[tuple[int, list[int], str]] = field(default_factory=list)
+    following: dict[int, list[int]] = field(default_factory=dict)
 
     @classmethod
     def make(
@@ -51,26 +62,32 @@ class Plan:
         given: Iterable[int],
         derived: Iterable[int],
         challenge: int | None,
-        first: Sequence[int] = (),
+        forwards: Any = None,
     ) -> Plan:
-        """Read a system: `given` wires are known, `derived` ones never taken for hints, `first` ones before others."""
+        """Read a system: `given` wires are known, `derived` ones never taken for hints; `forwards` is of `hints`."""
         plan = cls(system, {0, *given})
-        plan._order(set(derived), first)
+        if forwards is not None:
+            plan.may, plan.formulas = forwards.may, forwards.formulas()
+        plan._order(set(derived), () if forwards is None else sorted(forwards.hints))
         plan._mark(challenge)
         return plan
 
     def _order(self, derived: set[int], first: Sequence[int]) -> None:
         system = self.system
         wires = [tuple({w for part in c for w, _ in part}) for c in system.constraints]
+        for source, _, _ in self.formulas:
+            self.following.setdefault(source, []).append(len(wires))
+            wires.append((source,))
         left = [len(several) - (0 in several) for several in wires]
         known = [False] * len(system.uses)
-        ready: list[int] = []
+        # A signal that is a constant waits for nothing.
+        ready = [number for number, several in enumerate(left[: len(system.constraints)]) if several <= 1]
 
         def learn(wire: int) -> None:
             known[wire] = True
-            for number in system.uses[wire]:
+            for number in self.uses(wire):
                 left[number] -= 1
-                if left[number] <= 1:
+                if left[number] <= (number < len(system.constraints)):
                     ready.append(number)
 
         known[0] = True
@@ -88,6 +105,13 @@ class Plan:
                     continue
                 done[number] = True
                 self.at[number] = len(self.steps)
+                if number >= len(system.constraints):
+                    targets = self.formulas[number - len(system.constraints)][1]
+                    self.steps.append((number, targets[0]))
+                    for wire in targets:
+                        if not known[wire]:
+                            learn(wire)
+                    continue
                 self.steps.append((number, unknown[0] if unknown else 0))
                 if unknown:
                     learn(unknown[0])
@@ -100,11 +124,30 @@ class Plan:
 
     def _determines(self, number: int, wire: int) -> bool:
         a, b, _ = ({w for w, _ in part} for part in self.system.constraints[number])
-        return not (wire in a and wire in b)
+        return not (wire in a and wire in b) and (self.may is None or self.may(number, wire))
+
+    def uses(self, wire: int) -> Sequence[int]:
+        """Return the constraints that a wire stands in, and the formulas that follow from it, numbered after them."""
+        found: Sequence[int] = self.system.uses[wire]
+        return [*found, *self.following[wire]] if wire in self.following else found
+
+    def calculated(self, number: int, values: list[Any]) -> Iterable[tuple[int, Any]]:
+        """Yield what a formula gives its wires."""
+        source, targets, how = self.formulas[number - len(self.system.constraints)]
+        value = values[source]
+        if how == "bits":
+            return [(wire, value >> i & 1) for i, wire in enumerate(targets)]
+        return [(targets[0], pow(value, -1, BIG_R) if value else bigint(0))]
 
     def _mark(self, challenge: int | None) -> None:
         late = {challenge} if challenge is not None else set()
+        count = len(self.system.constraints)
         for number, wire in self.steps:
+            if number >= count:
+                source, targets, _ = self.formulas[number - count]
+                self.late.append(source in late)
+                late |= set(targets) if source in late else set()
+                continue
             depends = any(w in late for part in self.system.constraints[number] for w, _ in part if w != wire)
             self.late.append(depends)
             if depends and wire:
@@ -175,7 +218,7 @@ class _Telling:
         self.before.setdefault(wire, self.values[wire])
         self.values[wire] = value
         plan = self.plan
-        for number in plan.system.uses[wire]:
+        for number in plan.uses(wire):
             step = plan.at[number]
             key = step + _LATER if plan.late[step] else step
             if key not in self._queued:
@@ -198,7 +241,11 @@ class _Telling:
             key = heapq.heappop(heap)
             self._queued.discard(key)
             number, wire = plan.steps[key % _LATER]
-            if not wire or wire in fixed or wire in plan.given:
+            if number >= len(plan.system.constraints):
+                for target, value in plan.calculated(number, values):
+                    if target not in fixed:
+                        self.change(target, value)
+            elif not wire or wire in fixed or wire in plan.given:
                 if not plan.holds(number, values):
                     return number
             else:

@@ -131,6 +131,28 @@ def register(c: Any, forging: Any, following: Any) -> None:
         return settled(lie)
 
     @control(
+        "M6 an account opened with made-up old balances",
+        without(
+            "rows/account.circom",
+            "opened * (oldLeaf - EMPTY_LEAF(orderDepth)) === 0;",
+            "signal standing <== oldLeaf + opened * (EMPTY_LEAF(orderDepth) - oldLeaf);",
+        ),
+        without(
+            "rows/account.circom",
+            "Path(depth, 3)(bits, path, oldLeaf, newLeaf);",
+            "Path(depth, 3)(bits, path, standing, newLeaf);",
+        ),
+    )
+    def born_rich(scene: Any) -> Any:
+        """The old leaf is looked up as the empty one, and what the row says stood in it is never asked for."""
+        lie = scene.page([scene.world.opening(3)])
+        rich = {1: 1_000_000}
+        lie.positions(0, "Old", rich)
+        lie.positions(0, "New", rich)
+        lie.set("requestTokens", 0, lie.inputs["accountNewTokens"][0])
+        return settled(lie)
+
+    @control(
         "M6 an order tree changes only by actions",
         without("rows/account.circom", "(1 - acted) * (newOrdersRoot - oldOrdersRoot) === 0;"),
     )
@@ -197,6 +219,21 @@ def register(c: Any, forging: Any, following: Any) -> None:
         lie.set("accountIndex", 1, 1)
         lie.holder(1, "Old", replace(account, positions=((2, 1000),)))
         lie.holder(1, "New", account)
+        return settled(lie)
+
+    @control(
+        "M9 an account row out of order",
+        without("rows/groups.circom", "RangeCheck(bits)(step[i]);", "NonZeroExactlyWhen()(1 + step[i], 1);"),
+        rows=(1, 1, 3, 1),
+    )
+    def out_of_order(scene: Any) -> Any:
+        """Neighbours differ, and still account 1 has two rows: 1, 2, 1."""
+        lie = twice(scene).lie
+        for name in [name for name in lie.inputs if name.startswith("account")]:
+            lie.inputs[name][2] = lie.inputs[name][1]
+        lie.set("accountIndex", 1, 2)
+        for side in ("Old", "New"):
+            lie.holder(1, side, scene.state.account(2))
         return settled(lie)
 
     # --- sums

@@ -54,24 +54,28 @@ class Liar:
     lie : Lie or None
         The honest page; None for an exit.
     solver, forging : module
-    first : sequence of int
-        Wires to take for hints before any other.
+    forwards : Forwards, optional
+        Of `hints`, for a circuit that nothing was simplified away from.
     """
 
     def __init__(
-        self, system: Any, witness: list[int], inputs: Any, lie: Any, solver: Any, forging: Any, first: Any = ()
+        self, system: Any, witness: list[int], inputs: Any, lie: Any, solver: Any, forging: Any, forwards: Any = None
     ) -> None:
         self.system, self.inputs, self.lie, self.forging = system, inputs, lie, forging
         self.values = [bigint(value) for value in witness]
         assert system.broken(self.values) == []
         names = system.names
-        derived = ["root"] if lie is None else ["C", "y", "newRoot"]
-        self.root = names[f"main.{derived[-1]}"]
+        self.root = names["main.root" if lie is None else "main.newRoot"]
         kept = {w for n, w in names.items() if n.count(".") == 1 and n.split(".")[1].split("[")[0] in inputs}
-        outside = {names[f"main.{name}"] for name in derived}
+        outside = self.derived(system, lie)
         challenge = None if lie is None else names["main.z"]
-        self.plan = solver.Plan.make(system, kept - outside, outside, challenge, first)
+        self.plan = solver.Plan.make(system, kept - outside, outside, challenge, forwards)
         self.inner = [w for w in range(1, len(system.uses)) if w not in self.plan.given and system.uses[w]]
+
+    @staticmethod
+    def derived(system: Any, lie: Any) -> set[int]:
+        """Return the inputs that follow from the rest."""
+        return {system.names[f"main.{name}"] for name in (["root"] if lie is None else ["C", "y", "newRoot"])}
 
     def drawn(self, values: list[Any]) -> Changes:
         """Draw z as the contract does, told the wires that C and the new root have come to."""
