@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from proofbook.bench import admission, circuits, matching, proving, recovery
+from proofbook.bench import admission, circuits, matching, pipeline, proving, recovery
 from proofbook.bench.measure import Json, get_folder, write_json
 from proofbook.bench.show import draw_growth, show
 from proofbook.operator.native import use_native
@@ -39,18 +39,20 @@ def make_subjects(folder: Path, args: argparse.Namespace, progress: Progress) ->
         "circuits": lambda: {"circuits": circuits.run(progress)},
         "chain": chain,
         "admission": lambda: {"admission": admission.run(folder, args.orders, progress)},
+        "pipeline": lambda: {"pipeline": pipeline.run(folder, args.batches, progress)},
     }
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m proofbook.bench", description="Measure Proofbook on this machine.")
-    known = ("matching", "recovery", "circuits", "chain", "admission")
+    known = ("matching", "recovery", "circuits", "chain", "admission", "pipeline")
     parser.add_argument("subjects", nargs="*", choices=[*known, []], help="what to measure; all if none is named")
     named = os.environ.get(FLOW_VARIABLE)
     parser.add_argument("--flow", type=Path, default=Path(named) if named else None, help="a LOBSTER message file")
     parser.add_argument("--events", type=int, default=1_000_000, help="commands in the journal that is recovered")
     parser.add_argument("--orders", type=int, default=10_000, help="orders sent by HTTP")
+    parser.add_argument("--batches", type=int, default=5, help="batches settled end to end, for each way of proving")
     parser.add_argument("--plot", type=Path, help="where the plot goes; default growth.svg beside the figures")
     return parser.parse_args(argv)
 

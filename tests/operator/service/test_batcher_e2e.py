@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from proofbook.protocol.eddsa import derive_public
@@ -92,6 +94,63 @@ def test_a_batch_survives_a_kill_at_every_stage(populated, session, tmp_path, cr
         await running.post("/v1/batches", None, 200)
 
     for stage in STAGES:
+        with pytest.raises(crash, match=stage):
+            session(hunted, go_on, crash_at=deaths)
+    session(hunted, go_on, crash_at=deaths)
+    assert deaths.left == []
+    assert final_state(live) == expected
+    assert session(hunted, balances) == told
+
+
+class DeathsOfTwo:
+    """Kills the operator at the nth time in its life that a stage is reached, one after the other."""
+
+    def __init__(self, crash, places):
+        self.crash, self.left, self.seen = crash, list(places), Counter()
+
+    def __call__(self, stage):
+        self.seen[stage] += 1
+        if self.left and (stage, self.seen[stage]) == self.left[0]:
+            self.left.pop(0)
+            self.seen.clear()
+            raise self.crash(stage)
+
+
+BOTH = [
+    *[("sealed", 1), ("built", 1), ("sealed", 1), ("built", 1)],
+    # Witnesses are made anew in each life. The second batch's proof is there before the first one's.
+    *[("witnessed", 1), ("witnessed", 2), ("proven", 1), ("proven", 1)],
+    # The second batch is sent while the first one lacks its confirmation, which the second one's block is.
+    *[("signed", 1), ("sent", 1), ("mined", 1), ("signed", 1), ("sent", 1), ("mined", 2)],
+    # What is confirmed is settled by the next start itself.
+    *[("settled", 1), ("confirmed", 1)],
+]
+
+
+def test_two_batches_in_flight_survive_a_kill_at_every_stage_of_either(populated, session, tmp_path, crash, faults):
+    live = populated
+    live.anvil.mine(2)
+    snapshot = live.anvil.snapshot()
+    calm = live.directory(tmp_path / "calm")
+    assert [b["number"] for b in session(calm, orders_and_withdrawal(live))["batches"]] == [1, 2]
+    expected, told = final_state(live), session(calm, balances)
+
+    live.anvil.revert(snapshot)
+    deaths = DeathsOfTwo(crash, BOTH)
+    hunted = live.directory(tmp_path / "hunted", prover_workers=2, pipeline_depth=2, confirmations=1)
+    started = False
+
+    async def go_on(running):
+        nonlocal started
+        faults(tmp_path, running.operator, batch_1=["wait:end 2"] * 9)
+        if not started:
+            started = True
+            await orders_and_withdrawal(live)(running)
+        if len(deaths.left) <= 1:
+            live.anvil.mine(1)  # no other batch confirms the last one
+        await running.post("/v1/batches", None, 200)
+
+    for stage, _ in BOTH:
         with pytest.raises(crash, match=stage):
             session(hunted, go_on, crash_at=deaths)
     session(hunted, go_on, crash_at=deaths)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -94,6 +95,40 @@ def test_it_settles_by_itself_and_survives_kills(populated, tmp_path, start):
     assert third.client.get("/v1/info").json()["root"] == f"0x{live.by('alice').state_root():064x}"
     assert third.end(signal.SIGINT) == 0
     assert live.by("alice").batch_number() == len(batches)
+
+
+def get_children(pid):
+    """The processes that a process started and that still run."""
+    listed = [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+    return [child for child in listed if not has_ended(child)]
+
+
+def has_ended(pid):
+    """Tell whether a process is gone; one that nobody waited for is a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].startswith("Z")
+    except FileNotFoundError:
+        return True
+
+
+def test_no_prover_outlives_an_operator_that_is_killed(populated, tmp_path, start):
+    live = populated
+    directory = live.directory(tmp_path / "operator", batch_interval_s=0.05, clock="wall", prover_workers=2)
+    process = start(directory)
+    until = time.monotonic() + 60
+    # In the middle of their work: the second process of a worker calculates witnesses.
+    while len(found := [c for w in get_children(process.process.pid) for c in (w, *get_children(w))]) < 4:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert process.end(signal.SIGKILL) == -signal.SIGKILL
+    while not all(map(has_ended, found)):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    (directory / "operator.url").unlink()
+    again = start(directory)
+    wait_until_settled(again, requests=5)
+    assert again.end(signal.SIGTERM) == 0
+    assert live.by("alice").batch_number() == 2
 
 
 def test_the_answer_is_quick_while_a_proof_is_made(populated, tmp_path, start):
