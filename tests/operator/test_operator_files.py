@@ -38,6 +38,11 @@ def test_settings_come_back_as_they_were_written():
     assert (SETTINGS.get_decimals(1), SETTINGS.get_decimals(3)) == (18, 6)
 
 
+def test_one_batch_more_than_workers_is_on_its_way_unless_another_depth_is_set():
+    assert [replace(SETTINGS, prover_workers=workers).get_depth() for workers in (1, 2, 16)] == [2, 3, 17]
+    assert replace(SETTINGS, prover_workers=4, pipeline_depth=1).get_depth() == 1
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -63,6 +68,11 @@ def test_settings_come_back_as_they_were_written():
         ("lot = 10", "lot = 10.0"),
         ("taker_fee_bps = 25", "taker_fee_bps = 10001"),
         ("min_actions = 12", "min_actions = 0"),
+        ("prover_workers = 1", "prover_workers = 0"),
+        ("prover_workers = 1", "prover_workers = 17"),
+        ("prover_threads = 0", "prover_threads = -1"),
+        ("prove_timeout_s = 1800.0", "prove_timeout_s = 0.5"),
+        ("pipeline_depth = 0", "pipeline_depth = 65"),
         ("port = 8080", "port = "),
     ],
 )

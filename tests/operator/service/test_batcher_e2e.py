@@ -106,7 +106,8 @@ class DeathsOfTwo:
     """Kills the operator at the nth time in its life that a stage is reached, one after the other."""
 
     def __init__(self, crash, places):
-        self.crash, self.left, self.seen = crash, list(places), Counter()
+        self.crash, self.left = crash, list(places)
+        self.seen: Counter[str] = Counter()
 
     def __call__(self, stage):
         self.seen[stage] += 1
