@@ -31,7 +31,7 @@ Acts = Sequence[tuple[ActionRow, SignedAction]]
 
 
 def private(index: int, generation: int = 0) -> bytes:
-    return bytes([generation, index]) * 16
+    return bytes([generation, index % 256]) * 16
 
 
 @cache

@@ -9,13 +9,16 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import proofbook_native
 import pytest
 
+from proofbook.protocol import poseidon
 from proofbook.protocol.table import PRESETS
 from proofbook.prover.calculator import shared_worker
 from proofbook.prover.compile import Compiled
@@ -125,18 +128,63 @@ def scene_of(forging: Any, tmp_path: Path) -> Callable[[Compiled], Any]:
     return made
 
 
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
+"""The same in all workers: a report of another run is begun anew."""
+
+
+def update(name: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a report below build/test, whichever worker comes first."""
+    path = default_workspace().build / "test" / name
+    with locked(path.with_suffix(".lock"), lambda: None):
+        try:
+            found = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            found = {}
+        if found.get("run") != RUN:
+            found = {"run": RUN, "long": LONG}
+        change(found)
+        path.write_text(json.dumps(found, indent=1) + "\n")
+
+
 @pytest.fixture(scope="session")
 def report() -> Callable[[str, dict[str, Any]], None]:
     """Return a function that puts an entry, by its name, into build/test/soundness.json."""
-    path = default_workspace().build / "test" / "soundness.json"
 
     def put(kind: str, entry: dict[str, Any]) -> None:
-        with locked(path.with_suffix(".lock"), lambda: None):
-            try:
-                found = json.loads(path.read_bytes())
-            except (OSError, ValueError):
-                found = {"templates": [], "controls": []}
+        def change(found: dict[str, Any]) -> None:
+            found.setdefault("templates", [])
+            found.setdefault("controls", [])
             found[kind] = [*(e for e in found.get(kind, []) if e["name"] != entry["name"]), entry]
-            path.write_text(json.dumps(found, indent=1) + "\n")
+
+        update("soundness.json", change)
 
     return put
+
+
+@pytest.fixture(scope="session")
+def report_random() -> Callable[..., None]:
+    """Return a function that adds batches, by circuit, and limits to build/test/random.json."""
+
+    def put(name: str, batches: int = 0, with_proofs: int = 0, limits: Sequence[str] = ()) -> None:
+        def change(found: dict[str, Any]) -> None:
+            of = found.setdefault("circuits", {}).setdefault(name, {"batches": 0, "with_proofs": 0, "limits": []})
+            of["batches"] += batches
+            of["with_proofs"] += with_proofs
+            of["limits"] += [limit for limit in limits if limit not in of["limits"]]
+            every = found["circuits"].values()
+            found["batches"] = sum(of["batches"] for of in every)
+            found["with_proofs"] = sum(of["with_proofs"] for of in every)
+            found["limits"] = sorted({limit for of in every for limit in of["limits"]})
+
+        update("random.json", change)
+
+    return put
+
+
+@pytest.fixture(autouse=True)
+def quick_hashes() -> Iterator[None]:
+    """Let the long form hash natively, which other tests hold equal to the plain code that CI uses here."""
+    if LONG:
+        poseidon.use_backend(proofbook_native)
+    yield
+    poseidon.use_backend(None)

@@ -1,6 +1,6 @@
 """Python against circuit: whatever page `transition.apply` takes has a witness, with the same words and the same root.
 
-Short: 300 pages by witness. Long: thousands, and some with proofs.
+Short: 300 pages by witness, two of the drawn ones with proofs. Long: 2,600 and 30.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from proofbook.prover.batch import prove_batch
 from proofbook.prover.compile import compile_circuit
 
 LONG = os.environ.get("PROOFBOOK_LONG") == "1"
-# Pages at each circuit, one by one: 100 and 200, or 2,000 and 4,000.
-PAGES = {"batch-minimal-0": 2000 if LONG else 100, "slope-mainnet-base": 4000 if LONG else 200}
+# Pages at each circuit, one by one.
+SHORT = {"batch-minimal-0": 100, "slope-mainnet-base": 200}
+PAGES = {"batch-minimal-0": 400, "slope-minimal-base": 1200, "slope-mainnet-base": 1000} if LONG else SHORT
 PROOFS = 30 if LONG else 2
 TOKENS = (1, 2, 3, 65535)
 
@@ -145,7 +146,7 @@ COMPARED: list[int] = []
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(PAGES))
-def test_random_pages_are_the_same_to_both(name: str, make_scene: Any, forging: Any, report: Any) -> None:
+def test_random_pages_are_the_same_to_both(name: str, make_scene: Any, forging: Any, report_random: Any) -> None:
     entry = compile_circuit(name).circuit
     rows = (entry.requests, entry.actions, entry.accounts, entry.fees)
     COMPARED.clear()
@@ -170,51 +171,103 @@ def test_random_pages_are_the_same_to_both(name: str, make_scene: Any, forging: 
             check_page(scene, forging, trader, size)
 
     run()
-    report("random", {"name": name, "batches": len(COMPARED)})
+    report_random(name, batches=len(COMPARED))
     assert len(COMPARED) >= PAGES[name]
 
 
 # --- limits
 
 
-@pytest.mark.slow
-def test_limits_are_the_same_to_both(make_scene: Any, forging: Any) -> None:
-    scene = make_scene("batch-minimal-0")
-    world, preset, size = scene.world, scene.state.preset, SIZES["minimal"][0]
-    last, top = preset.accounts - 1, 2**64 - 1
+class Limits:
+    """Pages at the limits, each compared; what one leaves the next starts from."""
 
-    def same(requests: Any = (), acts: Any = (), fees: Any = ()) -> None:
-        lie = scene.page(requests, acts, fees)
+    def __init__(self, scene: Any, forging: Any, size: Any) -> None:
+        self.scene, self.forging, self.size = scene, forging, size
+        self.world, self.preset = scene.world, scene.state.preset
+        self.last, self.top = self.preset.accounts - 1, MAX_AMOUNT
+
+    def same(self, requests: Any = (), acts: Any = (), fees: Any = ()) -> None:
+        """Check that a page has one root in Python, in the circuit and for whoever reads it."""
+        lie = self.scene.page(requests, acts, fees)
         lie.accepted()
-        read = page_from_words(forging.words(lie.inputs), size)
-        assert apply(scene.state, read).state.root == lie.inputs["newRoot"]
-        assert world.settle(requests, acts, fees).state.root == lie.inputs["newRoot"]
+        read = page_from_words(self.forging.words(lie.inputs), self.size)
+        assert apply(self.scene.state, read).state.root == lie.inputs["newRoot"]
+        assert self.world.settle(requests, acts, fees).state.root == lie.inputs["newRoot"]
 
-    same()
-    # The last account, 2^64 - 1 of a token, the last token, the last id and the last slot.
-    same([world.opening(last), world.deposit(last, 65535, top), world.deposit(last, 1, 1)])
-    assert scene.state.account(last).positions == ((1, 1), (65535, top))
-    ends = [world.withdraw(last, top, 65535, top), world.transfer(last, preset.slots - 2, 1, 1, to=1)]
-    same([], ends)
-    assert scene.state.account(last).positions == ()
-    # Full positions, a bounce, and a full account that lets go of one token and takes another in one batch.
-    for token in range(100, 115, 3):
-        same([world.deposit(last, t, t) for t in range(token, token + 3)])
-    assert len(scene.state.account(last).positions) == 15
-    same([world.deposit(last, 50, 5), world.deposit(last, 114, 5)])
-    assert 50 not in dict(scene.state.account(last).positions)
-    same([world.leave(last, 114), world.deposit(last, 50, 5)])
-    assert dict(scene.state.account(last).positions)[50] == 5
-    # Nothing at all left, and an exit of nothing.
-    same([world.leave(1, 1), world.leave(1, 2), world.leave(1, 9)])
-    assert scene.state.account(1).positions == ()
-    # All rows of each kind in use.
-    acts = [world.cancel(2, 5), world.cancel(2, 6), world.withdraw(2, 7, 1, 1), world.withdraw(2, 8, 2, 2)]
-    same([world.deposit(i, 1, 1) for i in (0, 1, 2, last)], acts, [FeeRow(0, 0), FeeRow(7, 0)])
+    def held(self, account: int) -> dict[int, int]:
+        return dict(self.scene.state.account(account).positions)
+
+    def empty(self) -> None:
+        self.same()
+
+    def largest_amount_of_the_last_token_in_the_last_account(self) -> None:
+        world, last = self.world, self.last
+        self.same([world.opening(last), world.deposit(last, 65535, self.top), world.deposit(last, 1, 1)])
+        assert self.held(last) == {1: 1, 65535: self.top}
+
+    def last_id_and_last_slot(self) -> None:
+        world, slots = self.world, self.preset.slots
+        assert self.top % slots == slots - 1
+        acts = [world.withdraw(self.last, self.top, 65535, self.top)]
+        acts.append(world.transfer(self.last, slots - 2, 1, 1, to=1))
+        self.same([], acts)
+        assert self.held(self.last) == {}
+
+    def largest_order(self) -> None:
+        """Sells 2^64 - 1 for 1, the fee being all of it."""
+        world = self.world
+        self.same([world.deposit(1, 9, self.top)])
+        sell = world.order(1, 90, Side.SELL, (self.top, 1, 1), base=9)
+        self.same([], [sell, world.order(2, 90, Side.BUY, (self.top, 1, 0), base=9)], [FeeRow(2, 1)])
+        assert self.held(2)[9] == self.top
+
+    def full_positions_a_bounce_and_a_change_of_token(self) -> None:
+        world, last = self.world, self.last
+        for token in range(100, 115, 3):
+            self.same([world.deposit(last, t, t) for t in range(token, token + 3)])
+        assert len(self.held(last)) == 15
+        self.same([world.deposit(last, 50, 5), world.deposit(last, 114, 5)])
+        assert 50 not in self.held(last)
+        self.same([world.leave(last, 114), world.deposit(last, 50, 5)])
+        assert self.held(last)[50] == 5
+
+    def nothing_left_and_an_exit_of_nothing(self) -> None:
+        world = self.world
+        self.same([world.leave(1, 1), world.leave(1, 2), world.leave(1, 7)])
+        assert self.held(1) == {}
+
+    def full(self) -> None:
+        """All rows of each kind: four requests, four actions, six accounts, two fees."""
+        world = self.world
+        world.settle([world.opening(3), world.opening(4), world.deposit(1, 1, 100)])
+        acts = [world.cancel(1, 5), world.withdraw(1, 7, 1, 1), world.cancel(2, 6), world.withdraw(2, 8, 2, 2)]
+        requests = [*(world.deposit(i, 1, 1) for i in (0, 3, 4)), world.leave(self.last, 50)]
+        self.same(requests, acts, [FeeRow(0, 0), FeeRow(7, 0)])
+
+    def every_account_open(self) -> None:
+        """The tree of the smallest preset has no free place, and its last leaf changes."""
+        world = self.world
+        if self.preset.accounts <= 64:
+            free = [i for i in range(self.preset.accounts) if not self.scene.state.account(i).owner]
+            world.settle([world.opening(i) for i in free])
+        self.same([world.rekey(self.last), world.deposit(self.last, 50, 1)])
+
+
+LIMITS = [name for name in vars(Limits) if not name.startswith("_") and name not in ("same", "held")]
 
 
 @pytest.mark.slow
-def test_random_pages_can_be_proven(make_scene: Any, forging: Any) -> None:
+@pytest.mark.parametrize("name", ["batch-minimal-0", "batch-mainnet-0"] if LONG else ["batch-minimal-0"])
+def test_limits_are_the_same_to_both(name: str, make_scene: Any, forging: Any, report_random: Any) -> None:
+    entry = compile_circuit(name).circuit
+    limits = Limits(make_scene(name), forging, SIZES[entry.preset][0])
+    for limit in LIMITS:
+        getattr(limits, limit)()
+        report_random(name, limits=[limit.replace("_", " ")])
+
+
+@pytest.mark.slow
+def test_random_pages_can_be_proven(make_scene: Any, forging: Any, report_random: Any) -> None:
     scene = make_scene("batch-minimal-0")
     scene.world.settle([scene.world.deposit(i, 3, 10**6) for i in (1, 2)])
     rng = random.Random(4)
@@ -234,3 +287,4 @@ def test_random_pages_can_be_proven(make_scene: Any, forging: Any) -> None:
         prove_batch(scene.state, page, [signed for _, signed in acts], 31337, "0x" + "ab" * 20)
         scene.world.settle(requests, acts, fees)
         proven += 1
+    report_random("batch-minimal-0", with_proofs=proven)
