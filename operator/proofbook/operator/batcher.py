@@ -380,8 +380,8 @@ class Batcher:
     async def _refused(self, batch: InFlight, revert: ContractRevert) -> bool:
         """Act on a refusal by the contract: prove anew, unseal a batch that is too old, stop at anything else."""
         attempts = self._options.rpc_attempts
-        if await retry(attempts, self._l1.exchange.batch_number) >= batch.number:
-            return False  # mined while the question was under way
+        if await retry(attempts, self._l1.exchange.batch_number) != batch.number - 1:
+            return False  # mined, or its predecessor lost, while the question was under way
         log.error("batch %d: %s", batch.number, revert)
         if revert.name == "IsFrozen":
             await self._freeze(revert)

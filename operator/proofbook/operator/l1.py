@@ -127,9 +127,19 @@ class L1:
         ContractRevert
             When the contract would refuse it now.
         """
+        return self._sign(self._commit(page, requests, c, proof), nonce, outbid)
+
+    def try_commit(self, page: Page, requests: Sequence[QueuedRequest], c: int, proof: Sequence[int]) -> None:
+        """Ask the contract whether it would take a batch on top of the newest block; `ContractRevert` if not."""
+        try:
+            self._commit(page, requests, c, proof).call({"from": self.account.address})
+        except ContractLogicError as error:
+            raise decode_revert(self.exchange.abi, error) from error
+
+    def _commit(self, page: Page, requests: Sequence[QueuedRequest], c: int, proof: Sequence[int]) -> Any:
         header = page.header
         pairs = list(zip(requests, (row.outcome for row in page.requests), strict=True))
-        call = self.exchange.contract.functions["commit"](
+        return self.exchange.contract.functions["commit"](
             *commit_arguments(
                 header.size_id,
                 header.timestamp,
@@ -141,7 +151,6 @@ class L1:
                 proof,
             )
         )
-        return self._sign(call, nonce, outbid)
 
     def _sign(self, call: Any, nonce: int, outbid: Sequence[str] = ()) -> SignedTx:
         address = self.account.address

@@ -180,6 +180,9 @@ class Submitter:
         record = batch.record
         if record.raw_tx and record.nonce == look.nonce:
             if batch.sent_at is None:
+                # Signed in an earlier life or for a chain that is gone: mined too early, it would fail and be paid for.
+                if not await self._is_welcome(batch):
+                    return False
                 await self._broadcast(batch)
                 return True
             if time.monotonic() - batch.sent_at < self.options.replace_after_s:
@@ -193,6 +196,21 @@ class Submitter:
             return False
         await self._broadcast(batch)
         return True
+
+    async def _is_welcome(self, batch: InFlight) -> bool:
+        """Tell whether the contract would take it now; False while the newest block's clock is behind the batch's."""
+        try:
+            await self._ask(self._l1.try_commit, *self._arguments(batch))
+        except ContractRevert as revert:
+            if revert.name == "TimestampInFuture":
+                return False
+            raise
+        return True
+
+    def _arguments(self, batch: InFlight) -> tuple[Page, list[QueuedRequest], int, list[int]]:
+        """Return what the contract takes of a batch."""
+        record = batch.record
+        return batch.page, self._requests_of(batch), int(record.c, 16), [int(word, 16) for word in record.proof]
 
     async def _broadcast(self, batch: InFlight) -> None:
         await self._ask(self._l1.broadcast, batch.record.raw_tx)
@@ -217,17 +235,9 @@ class Submitter:
     async def _sign(self, batch: InFlight, nonce: int, outbid: list[str]) -> bool:
         """Sign and store; False while the newest block's clock is behind the batch's."""
         record = batch.record
-        requests = self._requests_of(batch)
+        arguments = self._arguments(batch)
         try:
-            signed: SignedTx = await self._ask(
-                self._l1.sign_commit,
-                batch.page,
-                requests,
-                int(record.c, 16),
-                [int(word, 16) for word in record.proof],
-                nonce,
-                outbid,
-            )
+            signed: SignedTx = await self._ask(self._l1.sign_commit, *arguments, nonce, outbid)
         except ContractRevert as revert:
             if revert.name == "TimestampInFuture":
                 return False

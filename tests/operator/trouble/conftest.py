@@ -26,9 +26,11 @@ from proofbook.operator.settings import load_settings
 from proofbook.protocol.state import State
 from proofbook.protocol.table import MINIMAL, ActionType
 from proofbook.protocol.transition import apply
+from proofbook.protocol.words import Page
 from proofbook.prover.process import locked
 from proofbook.prover.workspace import default_workspace
 
+PATIENCE_S = 120  # of a machine that has much else to do
 HERE = Path(__file__).resolve().parent
 
 
@@ -67,21 +69,41 @@ class Night(service.Session):  # type: ignore[name-defined,misc]
         assert told["order"]["status"] == "filled"
 
     def is_idle(self) -> bool:
-        settlement = self.operator.engine.settlement
-        return not settlement.log and not settlement.in_flight
+        engine = self.operator.engine
+        return not engine.settlement.log and not engine.settlement.in_flight and not engine.registry.seen
 
-    async def until(self, condition: Callable[[], Any], name: str = "", seconds: float = 60) -> None:
-        """Wait for something, as long as the operator works."""
+    def get_stages(self) -> list[str]:
+        """How far the batches in flight are, the oldest first."""
+        return [stage for _, stage in self.operator.batcher.get_stages()]
+
+    async def until(
+        self, condition: Callable[[], Any], name: str = "", seconds: float = 60, mine: bool = False
+    ) -> None:
+        """Wait for something, as long as the operator works; ``mine`` blocks meanwhile."""
         end = time.monotonic() + seconds
         while not condition():
             assert self.operator.stopped is None, (name, self.operator.stopped)
             assert time.monotonic() < end, f"{name}: it did not come about"
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1 if mine else 0.02)
+            if mine:
+                await asyncio.to_thread(self.live.anvil.mine, 1)
 
-    async def settled(self, name: str = "") -> None:
+    async def stopped(self) -> str:
+        """Wait until the operator has stopped, and return the code."""
+        end = time.monotonic() + PATIENCE_S
+        while self.operator.stopped is None:
+            assert time.monotonic() < end, "it works on"
+            await asyncio.sleep(0.02)
+        return str(self.operator.stopped.code)
+
+    async def settled(self, name: str = "", mine: bool = False) -> None:
         """Wait until all is settled, and hold the operator against the chain."""
-        await self.until(self.is_idle, name)
+        await self.until(self.is_idle, name, mine=mine)
         check_settled(self.live, self.operator)
+
+
+_replayed: dict[tuple[int, str], tuple[Page, State]] = {}
+"""Batches replayed before, by root before and transaction."""
 
 
 def read_chain(live: Any) -> tuple[State, Counter[tuple[int, int, int]], int]:
@@ -89,9 +111,12 @@ def read_chain(live: Any) -> tuple[State, Counter[tuple[int, int, int]], int]:
     exchange, state, served = live.by("alice"), State(MINIMAL), 0
     moved: Counter[tuple[int, int, int]] = Counter()
     for event in batches_since(exchange, live.deployment.block, live.w3.eth.block_number):
-        page = read_batch(exchange, event, service.SIZE).page
-        assert (event.first_request, page.header.old_root) == (served, state.root)
-        state = apply(state, page, size=service.SIZE).state
+        key = event.old_root, event.place.tx
+        if key not in _replayed:
+            page = read_batch(exchange, event, service.SIZE).page
+            _replayed[key] = page, apply(state, page, size=service.SIZE).state
+        assert (event.first_request, event.old_root) == (served, state.root)
+        page, state = _replayed[key]
         served += len(page.requests)
         for row in page.actions:
             moved[(row.type, row.account, row.id)] += row.ex_base

@@ -1,0 +1,120 @@
+"""Reorganisations of several depths at several moments: nothing is built on a lost batch, nothing is settled twice."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from proofbook.protocol.table import ETH_TOKEN
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trouble")]
+
+COIN = 2
+CONFIRMATIONS = 6
+
+
+def raw(live, block, count=1):
+    """The raw transactions of the newest blocks up to this one, oldest first."""
+    found = []
+    for number in range(block - count + 1, block + 1):
+        for tx in live.w3.eth.get_block(number)["transactions"]:
+            found.append(live.anvil.rpc("eth_getRawTransactionByHash", live.w3.to_hex(tx)))
+    return found
+
+
+def reorganise(live, depth, transactions=()):
+    """Replace the newest blocks by as many others, with these raw transactions in them, one a block."""
+    before = live.w3.eth.block_number
+    live.anvil.rpc("anvil_reorg", depth, [[tx, k % depth] for k, tx in enumerate(transactions)])
+    assert live.w3.eth.block_number == before
+
+
+def head(live):
+    return live.w3.eth.block_number
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_a_reorganisation_within_the_confirmations_is_outlived(populated, night, report, depth):
+    """Batches and requests are mined, dropped, and mined again, the requests in another order."""
+    live = populated
+    live.anvil.mine(CONFIRMATIONS)
+
+    async def work(n):
+        await n.settled(mine=True)
+        before, batches = head(live), live.by("alice").batch_number()
+        await n.trade(1)
+        await n.until(lambda: n.get_stages() == ["mined"])
+        if depth > 1:
+            await n.trade(2)
+            await n.until(lambda: n.get_stages() == ["mined", "mined"])
+        again = []
+        if depth > 2:
+            live.deposit("bob", 2, ETH_TOKEN, 11)
+            live.deposit("alice", 1, ETH_TOKEN, 22)
+            again = [raw(live, head(live))[0], raw(live, head(live) - 1)[0]]
+            await n.until(lambda: len(n.operator.engine.registry.seen) == 2)
+        live.anvil.mine(depth - (head(live) - before))
+        words = {k: n.operator.store.get_batch(k).words for k in range(1, batches + 2)}
+        reorganise(live, depth, again)
+        assert live.by("alice").batch_number() == batches
+        await n.settled(mine=True)
+        # The very batches that were lost are there again, and each took one transaction.
+        assert {k: n.operator.store.get_batch(k).words for k in words} == words
+        operator = live.people["operator"].address
+        assert live.w3.eth.get_transaction_count(operator) == live.by("alice").batch_number()
+        if depth > 2:
+            requests = n.operator.store.list_requests(5, 2)
+            assert [(r.account, r.amount) for r in requests] == [(1, 22), (2, 11)]
+        await n.trade(3)
+        await n.settled(mine=True)
+
+    night(work, confirmations=CONFIRMATIONS)
+    report("reorg_depths", depth)
+
+
+def test_a_chain_that_becomes_shorter_first_is_waited_for(populated, night, report):
+    live = populated
+    live.anvil.mine(CONFIRMATIONS)
+
+    async def work(n):
+        await n.settled(mine=True)
+        snapshot = live.anvil.snapshot()
+        live.deposit("alice", 1, ETH_TOKEN, 33)
+        await n.until(lambda: n.operator.engine.registry.seen)
+        await n.trade(1)
+        await n.until(lambda: n.get_stages() == ["mined"])
+        live.anvil.revert(snapshot)
+        live.anvil.increase_time(5)
+        await n.trade(2)
+        await n.settled(mine=True)
+        assert n.operator.engine.get_balance(1, COIN).total == 10_000 - 200
+
+    night(work, confirmations=CONFIRMATIONS)
+    report("faults", "chain shorter after a reorganisation")
+
+
+def test_one_reorganisation_after_another(populated, night, report, long):
+    """At random moments, of random depths; the traders' transactions are mined again, the operator's are lost."""
+    live, draw = populated, random.Random(7)
+    live.anvil.mine(CONFIRMATIONS)
+
+    async def work(n):
+        await n.settled(mine=True)
+        operator = live.people["operator"].address
+        for k in range(1, 40 if long else 4):
+            await n.trade(k)
+            live.deposit(*draw.choice((("alice", 1, ETH_TOKEN, k), ("bob", 2, ETH_TOKEN, k))))
+            stage = draw.choice(("sealed", "built", "proving", "proven", "submitted", "mined"))
+            await n.until(lambda stage=stage: stage in n.get_stages() or "mined" in n.get_stages())
+            live.anvil.mine(draw.randrange(3))
+            depth = draw.randint(1, CONFIRMATIONS)
+            blocks = [live.w3.eth.get_block(head(live) - i, True) for i in reversed(range(depth))]
+            again = [tx["hash"] for block in blocks for tx in block["transactions"] if tx["from"] != operator]
+            again = [live.anvil.rpc("eth_getRawTransactionByHash", live.w3.to_hex(tx)) for tx in again]
+            reorganise(live, depth, again)
+            assert n.operator.stopped is None, n.operator.stopped
+        await n.settled(mine=True)
+
+    night(work, confirmations=CONFIRMATIONS)
+    report("faults", "reorganisations one after another")
