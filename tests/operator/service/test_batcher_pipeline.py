@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from proofbook.chain.events import batches_since
+from proofbook.operator.batcher import queued
 from proofbook.protocol.table import ETH_TOKEN
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("live")]
@@ -139,11 +140,12 @@ def test_with_one_batch_too_old_those_built_on_it_are_made_anew(populated, sessi
 
     async def work(s):
         before = {number: s.operator.store.get_batch(number) for number in (1, 2)}
+        live.w3.eth.send_raw_transaction(bytes.fromhex(before[1].raw_tx))  # it was on its way when the kill came
         flushed = await s.operator.flush()
         return before, {number: s.operator.store.get_batch(number) for number in (1, 2)}, flushed
 
     with pytest.raises(crash):
-        session(directory, work, crash_at=at_signing)
+        session(directory, lambda s: s.operator.flush(), crash_at=at_signing)
     live.anvil.increase_time(12_000)
     before, after, flushed = session(directory, work)
     assert flushed == [1, 2] == on_chain(live)
@@ -277,10 +279,8 @@ def test_what_is_mined_before_a_freeze_is_settled_and_the_rest_given_up(populate
     live.anvil.increase_time(40_000)
 
     async def work(s):
-        served = s.operator.store.list_requests(live.by("alice").queue()[0], 1)
-        from proofbook.operator.batcher import queued
-
-        live.by("alice").freeze(queued(served[0]))
+        oldest = s.operator.store.list_requests(live.by("alice").queue()[0], 1)
+        live.by("alice").freeze(queued(oldest[0]))
         s.impatient(confirmations=4)
         flush = asyncio.create_task(s.operator.flush())
         live.anvil.mine(6)
