@@ -4,8 +4,12 @@ A Groth16 key whose secrets are known proves any statement. That is what these t
 real pairing, for whatever the contract's own rules are to be tried on, without waiting for the batch circuit.
 """
 
+import importlib
 import itertools
 import random
+import sys
+import types
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -314,6 +318,17 @@ def tools():
         Sender=Sender,
         Web3=Web3,
     )
+
+
+@pytest.fixture(scope="session")
+def attack():
+    """The modules of the folder ``attack``, which is no package for pytest."""
+    if "contract_attack" not in sys.modules:
+        package = types.ModuleType("contract_attack")
+        package.__path__ = [str(Path(__file__).resolve().parent / "attack")]
+        sys.modules["contract_attack"] = package
+    names = ("node", "driver", "mutants")
+    return SimpleNamespace(**{name: importlib.import_module(f"contract_attack.{name}") for name in names})
 
 
 def pytest_terminal_summary(terminalreporter):

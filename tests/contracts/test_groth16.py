@@ -3,7 +3,10 @@
 import json
 
 import pytest
+from eth_abi import encode
+from web3 import Web3
 
+from proofbook.chain.compile import contract_artifact
 from proofbook.chain.deploy import read_verifying_key
 from proofbook.chain.errors import KeyFormatError, ManifestMismatch
 from proofbook.chain.proofs import Q, decode_proof, decode_verifying_key, encode_proof, encode_verifying_key
@@ -169,3 +172,30 @@ def test_proofs_go_back_and_forth(proven):
         decode_proof([1] * 7)
     with pytest.raises(KeyFormatError):
         decode_verifying_key(bytes(100))
+
+
+def test_store_reverts_DataContractFailed(proven, deployed, attack):
+    """With too little gas for the key's data contract there is no exchange, not one without a key."""
+    artifacts, _, _ = proven
+    key = read_verifying_key(artifacts.dir, artifacts.manifest.circuit_hash, 3)
+    harness = contract_artifact("Groth16Harness")
+    code = harness.bytecode + encode(["bytes", "uint256"], [key.data, 3])
+    selector = "0x" + Web3.keccak(text="DataContractFailed()")[:4].hex()
+    node = attack.node.Node(deployed.anvil)
+
+    def failure(gas):
+        try:
+            node.rpc("eth_call", {"from": deployed.deployer, "data": "0x" + code.hex(), "gas": hex(gas)}, "latest")
+        except attack.node.NodeError as error:
+            return "0x" + error.data.hex()
+        return None
+
+    low, high = 100_000, 3_000_000
+    assert failure(low) is not None and failure(high) is None
+    while high - low > 100:
+        middle = (low + high) // 2
+        low, high = (middle, high) if failure(middle) is not None else (low, middle)
+    seen = {failure(gas) for gas in range(low - 600_000, low, 5_000)}
+    assert selector in seen
+    # Where the gas does not last for the precompiles, the points can't be checked.
+    assert seen <= {selector, "0x" + Web3.keccak(text="VerifyingKeyPoint()")[:4].hex(), "0x"}
