@@ -15,7 +15,7 @@ from proofbook.escape.session import Escape
 from proofbook.verifier.abi import topic
 from proofbook.verifier.chain import Chain
 from proofbook.verifier.contract import read_exchange
-from proofbook.verifier.errors import HistoryBroken, NotAnExchange, RpcUnavailable
+from proofbook.verifier.errors import HistoryBroken, NotAnExchange, RpcRefused, RpcUnavailable
 from proofbook.verifier.rpc import Rpc
 from proofbook.verifier.stream import rebuild
 
@@ -92,6 +92,38 @@ def test_steps_are_taken_through_a_node_on_a_bad_day(settled, proxy):
     also = Escape(rpc, settled.address, alice).request(1, 2)
     assert settled.w3.eth.get_transaction_count(alice.address) == before + 2
     assert [q.request.token for q in settled.queue()[-2:]] == [1, 2] and done.tx != also.tx
+
+
+def test_on_a_long_chain_the_deployment_is_looked_for(settled, proxy, straight, monkeypatch):
+    monkeypatch.setattr("proofbook.verifier.chain.WORTH_SEARCHING", 10)
+    chain = Chain(Rpc(proxy.url), settled.address)
+    assert remains(chain.ledger) == straight
+    queries = [q[0] for m, q in proxy.asked if m == "eth_getLogs"]
+    assert {int(q["fromBlock"], 16) for q in queries} == {settled.deployment.block} and settled.deployment.block > 0
+
+
+def test_a_node_that_forgot_old_states_is_read_from_the_beginning(settled, straight, monkeypatch):
+    monkeypatch.setattr("proofbook.verifier.chain.WORTH_SEARCHING", 10)
+
+    class Forgetful(Rpc):
+        """Says that there was no code, or nothing at all, of blocks long ago."""
+
+        def __init__(self, url, refuse):
+            super().__init__(url)
+            self.refuse, self.starts = refuse, []
+
+        def call(self, method, *parameters):
+            if method == "eth_getCode" and int(parameters[1], 16) < 15:
+                if self.refuse:
+                    raise RpcRefused("missing trie node")
+                return "0x"
+            if method == "eth_getLogs":
+                self.starts.append(int(parameters[0]["fromBlock"], 16))
+            return super().call(method, *parameters)
+
+    for refuse in (False, True):
+        rpc = Forgetful(settled.anvil.url, refuse)
+        assert remains(Chain(rpc, settled.address).ledger) == straight and 0 in rpc.starts
 
 
 # --- checkpoints

@@ -108,6 +108,9 @@ def test_points_outside_the_subgroup_are_refused(key):
 def test_degenerate_keys_are_refused():
     with pytest.raises(BadPoint, match="gamma equals delta"):
         read_key(packed([*WORDS[:10], *WORDS[6:10], *WORDS[14:]]), 2)
+    negative = [*WORDS[6:8], *(field_modulus - word for word in WORDS[8:10])]
+    with pytest.raises(BadPoint, match="its negative"):
+        read_key(packed([*WORDS[:10], *negative, *WORDS[14:]]), 2)
     for at, width in ((0, 2), (2, 4), (6, 4), (10, 4)):
         with pytest.raises(BadPoint, match="infinity"):
             read_key(packed([*WORDS[:at], *[0] * width, *WORDS[at + width :]]), 2)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -20,6 +22,7 @@ class Node(HTTPServer):
 
     answers: list[tuple[int, bytes]]
     asked: int = 0
+    headers: dict[str, str]
     pauses: list[float]
 
 
@@ -32,6 +35,8 @@ class Handler(BaseHTTPRequestHandler):
         node.asked += 1
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        for name, value in node.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -42,6 +47,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def node() -> Iterator[Node]:
     server = Node(("127.0.0.1", 0), Handler)
+    server.headers = {}
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -70,6 +76,89 @@ def test_a_node_that_stays_busy_is_given_up(node, monkeypatch):
     with pytest.raises(RpcUnavailable):
         ask(node, (429, b""))
     assert node.asked == 2
+
+
+@pytest.mark.parametrize("after, pause", [("7", 7.0), ("100000", 30.0), ("soon", 0.2), ("", 0.2), ("-1", 0.2)])
+def test_a_busy_node_says_when(node, after, pause):
+    node.headers = {"Retry-After": after}
+    assert ask(node, (429, b""), told(result="0x1")) == "0x1"
+    assert node.pauses == [pause]
+
+
+def test_a_date_to_wait_for(node):
+    node.headers = {"Retry-After": format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)}
+    assert ask(node, (503, b""), told(result="0x1")) == "0x1"
+    assert 15 < node.pauses[0] <= 20
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": -32005, "message": "limit exceeded"},
+        {"code": 429, "message": "?"},
+        {"code": -32000, "message": "header not found"},
+        {"code": -32603, "message": "Too Many Requests, slow down"},
+    ],
+)
+def test_a_limit_passes(node, error):
+    assert ask(node, told(error=error), told(error=error), told(result="0x1")) == "0x1"
+    assert node.pauses == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_by_http_is_not_asked_again(node, status):
+    with pytest.raises(RpcUnavailable, match=str(status)):
+        ask(node, (status, b"go away"))
+    assert node.asked == 1
+
+
+def test_the_answer_to_another_question_is_refused(node):
+    with pytest.raises(RpcMalformed, match="another question"):
+        ask(node, (200, json.dumps({"jsonrpc": "2.0", "id": 77, "result": "0x1"}).encode()))
+
+
+@pytest.mark.parametrize("text", ["", ",", "ftp://x", "http://a,b", ",".join(["http://a"] * 17)])
+def test_addresses_are_checked(text):
+    with pytest.raises(RpcUnavailable):
+        Rpc(text)
+
+
+def test_several_addresses(node):
+    assert Rpc([" http://a , http://b", "https://c"]).urls == ("http://a", "http://b", "https://c")
+    node.answers = [told(error={"code": -32601, "message": "no such method"}), told(result="0x1")]
+    url = f"http://127.0.0.1:{node.server_port}"
+    assert Rpc([url, url]).call("eth_chainId") == "0x1"
+
+
+class Stingy(Rpc):
+    """Gives events of at most so many blocks, which may change."""
+
+    def __init__(self, most: list[int]) -> None:
+        super().__init__("http://x")
+        self.most, self.spans = most, list[int]()
+
+    def call(self, method: str, *parameters: Any) -> Any:
+        first, last = (int(parameters[0][name], 16) for name in ("fromBlock", "toBlock"))
+        self.spans.append(last - first + 1)
+        if last - first + 1 > self.most[0]:
+            raise RpcRefused("range too large")
+        return []
+
+
+def test_ranges_shrink_where_refused_and_grow_again():
+    rpc = Stingy([1000])
+    covered = [upto for upto, _ in rpc.ranges("0x", [], 0, 99_999)]
+    assert covered == sorted(covered) and covered[-1] == 99_999
+    assert len(rpc.spans) < 100_000 / 512 + 40  # it settles near the limit, and asks for too much now and then only
+    rpc.most[0] = 1 << 30
+    rpc.spans.clear()
+    list(rpc.ranges("0x", [], 100_000, 2_000_000))
+    assert max(rpc.spans) > 100_000 and len(rpc.spans) < 60
+
+
+def test_a_single_block_that_is_refused_ends_it():
+    with pytest.raises(RpcRefused):
+        list(Stingy([0]).ranges("0x", [], 0, 99))
 
 
 def test_an_error_is_not_asked_again(node):

@@ -264,7 +264,8 @@ def test_what_is_no_exchange_is_refused(settled):
         read_exchange(Rpc(settled.anvil.url), settled.token.address)
 
 
-def test_a_node_that_is_not_there_is_a_typed_error(settled, capsys):
+def test_a_node_that_is_not_there_is_a_typed_error(settled, capsys, monkeypatch):
+    monkeypatch.setattr("proofbook.verifier.rpc.MAX_TRIES", 2)
     assert cli.main(["--rpc", "http://127.0.0.1:9", "--contract", settled.address, "--json"]) == 1
     out, _ = capsys.readouterr()
     assert json.loads(out)["error"]["code"] == RpcUnavailable.code

@@ -147,7 +147,7 @@ def _answer(options: argparse.Namespace, say: Say) -> Answer:
     owner: str | None = options.owner
     if account is None and (owner is None or options.command != "status"):
         raise KeyRefused("no L1 key was given", "name it by --key-file, or set PROOFBOOK_KEY")
-    rpc = Rpc(options.rpc, trust_env=options.trust_env)
+    rpc = Rpc(options.rpc, trust_env=options.trust_env, tell=say)
     cache = None if options.no_cache else options.cache
     escape = Escape(rpc, options.contract, account, options.artifacts, options.first_block, say, cache)
     if options.command == "status":

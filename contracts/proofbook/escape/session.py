@@ -66,7 +66,7 @@ class Escape:
     artifacts : Path, optional
         Folder of the stored exit artifacts; only exits need it.
     first_block : int
-        Block of the deployment, or any before.
+        Block of the deployment, or any before; 0 to look for it.
     progress : Progress
         Told the stages.
     cache : Path, optional
@@ -86,7 +86,7 @@ class Escape:
         cache: Path | None = None,
         on_batch: OnBatch | None = None,
     ) -> None:
-        self.rpc = rpc if isinstance(rpc, Rpc) else Rpc(rpc)
+        self.rpc = rpc if isinstance(rpc, Rpc) else Rpc(rpc, tell=progress)
         self.address = f"0x{parse_address(contract):040x}"
         self.artifacts = artifacts
         self._account = account

@@ -155,11 +155,11 @@ class Watch:
     ) -> None:
         self.place, self.options = place, options
         self._out, self._progress, self._stop = out, progress, stop
-        rpc = Rpc(place.rpc, trust_env=options.trust_env, pause=self._pause)
+        rpc = Rpc(place.rpc, trust_env=options.trust_env, pause=self._pause, tell=progress)
         # Checkpoints of its own: what others rebuilt had no proofs checked.
         cache = None if place.cache is None else place.cache / "watch"
         self.escape = Escape(
-            rpc, place.contract, place.account, place.artifacts, place.first_block, progress, cache, self._on_batch
+            rpc, place.contract, place.account, place.artifacts, place.first_block, self._reads, cache, self._on_batch
         )
         self._owner = place.owner or (place.account.address if place.account is not None else "")
         self._webhook = Webhook(options.webhook, progress, options.trust_env, self._pause) if options.webhook else None
@@ -171,6 +171,12 @@ class Watch:
         self._artifacts_seen: tuple[object, str] | None = None
         self._raised: dict[tuple[str, str, Severity], Alert] = {}
         self._alarmed = 0
+        self._has_looked = False
+
+    def _reads(self, text: str) -> None:
+        """Tell how far a rebuild is; every later look reads a few blocks, and that is no news."""
+        if not (self._has_looked and text.startswith("read block")):
+            self._progress(text)
 
     # --- one look
 
@@ -183,6 +189,7 @@ class Watch:
             If there is none at the address, and never was.
         """
         sight = self._sight()
+        self._has_looked = self._has_looked or sight.exchange is not None
         alerts, self.memory = judge(sight, self.memory, self.options.limits)
         self._remember()
         self._tell(sight, alerts)

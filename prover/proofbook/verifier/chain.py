@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import Final
 
 from proofbook.protocol.state import State
+from proofbook.verifier.abi import topic
 from proofbook.verifier.checkpoint import Checkpoints
 from proofbook.verifier.contract import Exchange, read_exchange
-from proofbook.verifier.errors import HistoryBroken, RpcUnavailable
+from proofbook.verifier.errors import HistoryBroken, RpcMalformed, RpcRefused, RpcUnavailable
 from proofbook.verifier.history import Ledger, Problem, Progress, silent
 from proofbook.verifier.replay import book_problems, end_problems, genesis_problems
 from proofbook.verifier.rpc import Rpc
 from proofbook.verifier.stream import OnBatch, follow
 
-MAX_REORGS: Final = 5
+MAX_ROUNDS: Final = 5
+MAX_LAG: Final = 64
+"""Blocks that may have come while the chain was read; after more, the new ones are read too."""
+WORTH_SEARCHING: Final = 1 << 16
+"""Blocks before which looking for the deployment takes longer than reading them."""
 
 
 class Chain:
@@ -27,7 +32,7 @@ class Chain:
     contract : str
         The exchange.
     first_block : int
-        Block of the deployment, or any before.
+        Block of the deployment, or any before; 0 to look for it.
     progress : Progress
         Told the stages.
     cache : Path, optional
@@ -53,7 +58,8 @@ class Chain:
         on_batch: OnBatch | None = None,
         every: float = 5.0,
     ) -> None:
-        self.rpc, self._contract, self._first = rpc, contract, first_block
+        self.rpc, self._contract = rpc, contract
+        self._first: int | None = first_block or None
         self._progress, self._cache, self._on_batch, self._every = progress, cache, on_batch, every
         self._exchange: Exchange | None = None
         self._ledger: Ledger | None = None
@@ -97,7 +103,8 @@ class Chain:
         VerifierError
             When the node fails or there is no exchange.
         """
-        for _ in range(MAX_REORGS):
+        self.forget()
+        for _ in range(MAX_ROUNDS):
             exchange = read_exchange(self.rpc, self._contract)
             start = self._start(exchange)
             ledger = self._follow(exchange, start or self._nothing(exchange))
@@ -111,9 +118,12 @@ class Chain:
                     self._checkpoints.clear()
             if self._is_current(exchange):
                 self._accept(exchange, ledger, problems)
-                return
-            self._progress("the chain was reorganized while it was read: once more")
-        raise RpcUnavailable("the chain is reorganized again and again", "ask another node, or wait")
+                if self.rpc.block_number() <= exchange.block + MAX_LAG:
+                    return
+            else:
+                self._progress("the chain was reorganized while it was read: once more")
+        if self._exchange is None:
+            raise RpcUnavailable("the chain is reorganized again and again", "ask another node, or wait")
 
     def _is_current(self, exchange: Exchange) -> bool:
         return self.rpc.has_block(exchange.block, exchange.block_hash)
@@ -125,6 +135,9 @@ class Chain:
             self._checkpoints.offer(self.rpc, exchange, ledger)
 
     def _nothing(self, exchange: Exchange) -> Ledger:
+        if self._first is None:
+            self._progress("looking for the block of the deployment")
+            self._first = deployed_at(self.rpc, exchange)
         return Ledger(State(exchange.preset), block=self._first - 1)
 
     def _start(self, exchange: Exchange) -> Ledger | None:
@@ -145,6 +158,39 @@ class Chain:
                 self._checkpoints.offer(self.rpc, exchange, ledger)
 
         return follow(self.rpc, exchange, start, self._progress, self._on_batch, keep)
+
+
+def deployed_at(rpc: Rpc, exchange: Exchange) -> int:
+    """Return the block of the contract's deployment; 0 where it is not far, or the node does not remember that long.
+
+    Parameters
+    ----------
+    rpc : Rpc
+        The node.
+    exchange : Exchange
+        The contract.
+
+    Raises
+    ------
+    RpcUnavailable
+        When the node fails.
+    """
+    if exchange.block < WORTH_SEARCHING:
+        return 0
+    without, having = -1, exchange.block
+    try:
+        while having - without > 1:
+            middle = (without + having) // 2
+            if rpc.code(exchange.address, middle):
+                having = middle
+            else:
+                without = middle
+        # Nodes that forgot old states may say there was no code. The constructor's own request tells.
+        block, first = hex(having), [topic("RequestQueued"), f"0x{0:064x}"]
+        query = {"address": exchange.address, "topics": first, "fromBlock": block, "toBlock": block}
+        return having if rpc.call("eth_getLogs", query) else 0
+    except (RpcRefused, RpcMalformed):
+        return 0
 
 
 def _problems(exchange: Exchange, ledger: Ledger) -> list[Problem]:

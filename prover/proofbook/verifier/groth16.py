@@ -66,7 +66,7 @@ def read_key(data: bytes, inputs: int) -> VerifyingKey:
     Raises
     ------
     BadPoint
-        For a wrong length, a point off its curve or subgroup or at infinity, gamma equal to delta.
+        For a wrong length, a point off its curve or subgroup or at infinity, gamma equal to delta or -delta.
     """
     if len(data) != 32 * (FIXED_WORDS + 2 * (inputs + 1)):
         raise BadPoint(f"a key of {len(data)} bytes is not for {inputs} public inputs")
@@ -76,8 +76,8 @@ def read_key(data: bytes, inputs: int) -> VerifyingKey:
     ic = tuple(_g1(words[at : at + 2]) for at in range(FIXED_WORDS, len(words), 2))
     if is_inf(alpha) or any(is_inf(point) for point in (beta, gamma, delta)):
         raise BadPoint("a key point is at infinity")
-    if eq(gamma, delta):
-        raise BadPoint("gamma equals delta: with this key anyone proves anything")
+    if eq(gamma, delta) or eq(gamma, neg(delta)):
+        raise BadPoint("gamma equals delta or its negative: with this key anyone proves anything")
     return VerifyingKey(beta, gamma, delta, ic, pairing(beta, alpha, final_exponentiate=False))
 
 

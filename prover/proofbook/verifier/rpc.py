@@ -21,6 +21,7 @@ MAX_SPAN: Final = 1 << 20
 """Blocks in one query of events."""
 MAX_DEPTH: Final = 64
 _FIRST_PAUSE_S: Final = 0.2
+_WORTH_TELLING_S: Final = 1.0
 _FIRST_SPAN: Final = 1 << 16
 _CALM: Final = 16
 """Good answers after which a range that was refused before is tried again."""
@@ -56,6 +57,8 @@ class Rpc:
         Whether the environment may name a proxy.
     pause : callable
         Waits some seconds between tries.
+    tell : callable
+        Told what failed and is tried again.
     """
 
     def __init__(
@@ -64,10 +67,11 @@ class Rpc:
         timeout: float = 60.0,
         trust_env: bool = False,
         pause: Callable[[float], None] = time.sleep,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.urls = addresses(url)
         self._client = httpx.Client(timeout=timeout, trust_env=trust_env)
-        self._pause = pause
+        self._pause, self._tell = pause, tell
         self._at = 0
         self._id = 0
         self._span = _FIRST_SPAN
@@ -107,7 +111,10 @@ class Rpc:
                 raise refused
             if failed.is_final or attempt == MAX_TRIES - 1:
                 raise failed.typed from failed
-            self._pause(min(MAX_PAUSE_S, max(failed.after, _FIRST_PAUSE_S * 2**attempt)))
+            seconds = min(MAX_PAUSE_S, max(failed.after, _FIRST_PAUSE_S * 2**attempt))
+            if seconds >= _WORTH_TELLING_S:
+                self._tell(f"{failed.typed.message}; asking again in {seconds:.0f} s")
+            self._pause(seconds)
         raise AssertionError("unreachable")
 
     def _ask(self, method: str, parameters: Sequence[Any]) -> Any:
