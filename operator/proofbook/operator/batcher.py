@@ -132,8 +132,8 @@ class Batcher:
         self.state, self.number = rebuild_state(state, store, sizes)
         self._flight: list[InFlight] = []
         self._lock = asyncio.Lock()
-        self._urgent = 0  # entries at the log's front that are sealed as soon as there is room
-        self._wanted = 0  # batches up to this number are waited for by `settle_all`
+        # Entries of the log, counted from the start on: settled, and wanted sealed as soon as there is room.
+        self._settled = self._due = 0
         self._changes, self._changed = 0, asyncio.Event()
         self._failures: list[ProofbookError] = []
 
@@ -165,14 +165,21 @@ class Batcher:
         settlement = self._engine.settlement
         return bool(settlement.log or settlement.in_flight) and not self._engine.frozen
 
-    def count_waiting(self) -> int:
-        """Return how many entries of the log wait without being wanted by anybody."""
-        return max(len(self._engine.settlement.log) - self._urgent, 0)
+    def _count_sealed(self) -> int:
+        return self._settled + sum(len(sealed.entries) for sealed in self._engine.settlement.in_flight)
 
-    def want_all(self) -> None:
-        """Have everything pending now sealed as soon as there is room."""
-        self._urgent = len(self._engine.settlement.log)
+    def _count_all(self) -> int:
+        return self._count_sealed() + len(self._engine.settlement.log)
+
+    def count_waiting(self) -> int:
+        """Return how many entries of the log wait without being due."""
+        return self._count_all() - max(min(self._due, self._count_all()), self._count_sealed())
+
+    def want_all(self) -> int:
+        """Have everything pending now sealed as soon as there is room; returns how many entries are settled then."""
+        self._due = self._count_all()
         self._notify()
+        return self._due
 
     def get_stages(self) -> list[tuple[int, Stage]]:
         """Return number and stage of every batch in flight, the oldest first."""
@@ -192,9 +199,9 @@ class Batcher:
             When the node does not answer; may be tried again.
         """
         first, failures = self.number + 1, len(self._failures)
-        self.want_all()
-        self._wanted = max(self._wanted, self._engine.settlement.next_number - 1)
-        while (self._urgent or self._wanted > self.number) and not self._engine.frozen:
+        goal = self.want_all()
+        # What is busted meanwhile can't be waited for.
+        while min(goal, self._count_all()) > self._settled and not self._engine.frozen:
             await self.step()
             if len(self._failures) > failures:
                 raise self._failures[-1]  # found by whoever else drives the same batches
@@ -249,7 +256,7 @@ class Batcher:
         for sealed in list(settlement.in_flight)[len(self._flight) :]:
             await self._build(sealed.plan)
             moved = True
-        while self._urgent and sum(not batch.mined for batch in self._flight) < self._options.depth:
+        while self._is_room() and settlement.log and self._due > self._count_sealed():
             plan = await self._seal()
             if plan is None:
                 break
@@ -261,11 +268,11 @@ class Batcher:
                 batch.proving.add_done_callback(lambda _: self._notify())
         return moved
 
+    def _is_room(self) -> bool:
+        return sum(not batch.mined for batch in self._flight) < self._options.depth
+
     async def _seal(self) -> BatchPlan | None:
         settlement = self._engine.settlement
-        if not settlement.log:
-            self._urgent = 0  # busted meanwhile
-            return None
         _, latest = await retry(self._options.rpc_attempts, self._l1.get_head)
         number, before = settlement.next_number, len(settlement.log)
         events = await self._submit(c.SealBatch(number, latest))
@@ -274,10 +281,7 @@ class Batcher:
             if self._engine.frozen:
                 return None
             raise StateDiverged(f"batch {number} was not sealed: {events}")
-        taken = sum(len(s.entries) for s in settlement.in_flight if s.plan.number == number)
-        self._urgent = max(self._urgent - taken, 0)
-        self._wanted = max(self._wanted, number)
-        log.info("batch %d: sealed, %d of %d entries", number, taken, before)
+        log.info("batch %d: sealed, %d of %d entries", number, len(settlement.in_flight[-1].entries), before)
         self._crash_at("sealed")
         return plan
 
@@ -368,11 +372,13 @@ class Batcher:
         """Tell the journal; from here on the batch is history."""
         self.state, self.number = batch.after, batch.number
         self._flight.remove(batch)
+        entries = sum(len(s.entries) for s in self._engine.settlement.in_flight if s.plan.number == batch.number)
         if batch.proving:
             batch.proving.cancel()
         events = await self._submit(c.BatchConfirmed(batch.number))
         if any(isinstance(event, ev.CommandRejected) for event in events):
             raise StateDiverged(f"batch {batch.number} is confirmed, and the engine refused it: {events}")
+        self._settled += entries
         self._crash_at("settled")
 
     # --- refusals
@@ -407,14 +413,11 @@ class Batcher:
 
     async def _drop(self, number: int, min_timestamp: int) -> None:
         """Unseal a batch and all those built on it, and have what was in them sealed anew."""
-        settlement = self._engine.settlement
-        returned = sum(len(sealed.entries) for sealed in settlement.in_flight if sealed.plan.number >= number)
         await self._forget(number)
         # The journal first: a record of a batch that is sealed anew with other rows would not fit it.
         await self._submit(c.BatchDropped(number, min_timestamp))
         self._store.delete_batches(number)
-        self._urgent = min(self._urgent + returned, len(settlement.log))
-        self._wanted = min(self._wanted, number - 1)
+        self._due = min(self._due, self._count_all())
         log.warning("batches from %d on are unsealed and made anew", number)
 
     async def _forget(self, number: int) -> None:

@@ -96,6 +96,37 @@ def test_orders_are_matched_and_the_next_batch_is_built_while_one_is_proven(popu
     assert root == live.by("alice").state_root() and on_chain(live) == [1, 2, 3, 4, 5]
 
 
+def test_a_free_worker_is_no_reason_to_seal_and_a_flush_waits_for_what_was_there(populated, session, tmp_path, faults):
+    """What comes after a flush has begun does not keep it waiting: it would never end under a steady flow."""
+    live = populated
+
+    async def trade(s, id_):
+        await s.post("/v1/orders", live.order(1, "sell", 1000, 10, id_), 201)
+        await s.post("/v1/orders", live.order(2, "buy", 1000, 10, id_), 201)
+
+    async def work(s):
+        await s.post("/v1/batches", None, 200)
+        planned = faults(tmp_path, s.operator, batch_4=["wait:go"])
+        s.operator.batcher.pool._idle.pop().discard()  # it is an honest one
+        await trade(s, 1)
+        for _ in range(3):
+            await s.operator._batch()
+        assert await stages(s) == [] and s.operator.batcher.count_waiting() == 1
+        flush = asyncio.create_task(s.operator.flush())
+        await until(lambda: s.operator.engine.settlement.in_flight)
+        for id_ in (2, 3):
+            await trade(s, id_)
+        # Two are enough.
+        await s.operator._batch()
+        await until(lambda: len(s.operator.engine.settlement.in_flight) == 2)
+        assert await asyncio.wait_for(flush, 60) == [3]
+        assert [number for number, _ in await stages(s)] == [4] and s.operator.batcher.count_waiting() == 0
+        planned.tell("go")
+        assert await s.operator.flush() == [4]
+
+    session(live.directory(tmp_path / "operator", min_actions=2, batch_interval_s=86_400.0, pipeline_depth=2), work)
+
+
 def test_a_worker_killed_in_the_middle_of_a_proof_is_replaced(populated, session, tmp_path, faults):
     live = populated
 
