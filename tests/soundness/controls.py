@@ -1,7 +1,7 @@
 """The named traps: for each the check that answers it, and the lie that survives where the check is missing.
 
 A control is caught if the lie survives in the copy without the check (so the harness can see it) and the real circuit
-refuses it. Rules that no circuit check answers are not here: M16, M18 to M23 and M25 are the contract's and the tools'.
+refuses it. `test_traps` has the table of all named traps and rules, with those that no circuit check answers.
 """
 
 from __future__ import annotations
