@@ -127,8 +127,11 @@ class Engine:
         except Refused as refused:
             self.ledger.touched.clear()
             self._refuse(command, refused)
+        append, seq = stream.append, stream.seq
         for (account, token), b in sorted(self.ledger.touched.items()):
-            stream.append(e.BalanceChanged(stream.next_seq(), account, token, b.available, b.reserved))
+            seq += 1
+            append(e.BalanceChanged(seq, account, token, b.available, b.reserved))
+        stream.seq = seq
         return stream.events
 
     @property
