@@ -9,6 +9,7 @@ from proofbook.prover.calculator import calculate_witness
 from proofbook.prover.errors import SetupError
 from proofbook.prover.keys import ceremony_beacon, ceremony_contribute
 from proofbook.prover.process import snarkjs
+from proofbook.prover.transcript import Contributions, key_contributions, powers_contributions
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +124,57 @@ def test_a_bad_beacon_is_refused(tiny, tmp_path, beacon, iterations):
     with pytest.raises(SetupError) as caught:
         ceremony_beacon(artifacts.zkey, tmp_path / "new.zkey", beacon, iterations, workspace)
     assert caught.value.code == "setup/beacon"
+
+
+# --- secrets that everybody knows
+
+
+def test_a_beacon_alone_is_no_contribution(workspace, ptau, tmp_path):
+    # A beacon's value is public, and with it the key's secret: whoever knows it can forge every proof.
+    first = ceremony.start_ceremony("tiny", ptau, workspace=workspace)
+    ceremony_beacon(first, tmp_path / "beacon.zkey", "0102" * 8, 10, workspace)
+    with pytest.raises(SetupError) as caught:
+        ceremony.install_ceremony("tiny", tmp_path / "beacon.zkey", ptau, workspace=workspace, check_ptau=False)
+    assert caught.value.code == "setup/no-contribution"
+
+
+@pytest.fixture(scope="module")
+def known_powers(tiny, tmp_path_factory):
+    """Powers of tau that everybody knows: nobody contributed, or a beacon alone did."""
+    workspace, _ = tiny
+    folder = tmp_path_factory.mktemp("known")
+    new, beacon, empty, public = (folder / f"{name}.ptau" for name in ("new", "beacon", "empty", "public"))
+    for step in (
+        ("powersoftau", "new", "bn128", "5", new),
+        ("powersoftau", "beacon", new, beacon, "0102" * 8, "10", "-n=beacon"),
+        ("powersoftau", "prepare", "phase2", new, empty),
+        ("powersoftau", "prepare", "phase2", beacon, public),
+    ):
+        assert snarkjs(workspace, *step, timeout=120).code == 0
+    return empty, public
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["nobody's", "a beacon's"])
+def test_powers_that_everybody_knows_are_refused(workspace, known_powers, tmp_path, which):
+    ptau = known_powers[which]
+    with pytest.raises(SetupError) as caught:
+        key = ceremony.start_ceremony("tiny", ptau, workspace=workspace)
+        ceremony_contribute(key, tmp_path / "1.zkey", "ann", workspace)
+        ceremony.install_ceremony("tiny", tmp_path / "1.zkey", ptau, workspace=workspace)
+    assert caught.value.code == "setup/ptau"
+
+
+def test_contributions_are_counted_from_the_files(workspace, tiny, ptau, known_powers, tmp_path):
+    assert powers_contributions(ptau) == Contributions(1, 0)
+    assert [powers_contributions(path) for path in known_powers] == [Contributions(0, 0), Contributions(0, 1)]
+    key = ceremony.start_ceremony("tiny", ptau, workspace=workspace)
+    assert key_contributions(key) == Contributions(0, 0)
+    for number, name in enumerate(("ann", "bob")):
+        ceremony_contribute(key, tmp_path / f"{number}.zkey", name, workspace)
+        key = tmp_path / f"{number}.zkey"
+    ceremony_beacon(key, tmp_path / "last.zkey", "0102" * 8, 10, workspace)
+    assert key_contributions(tmp_path / "last.zkey") == Contributions(2, 1)
+    for broken in (b"", b"zkey", tiny[1].zkey.read_bytes()[:300], ptau.read_bytes()):
+        (tmp_path / "broken").write_bytes(broken)
+        with pytest.raises(SetupError):
+            key_contributions(tmp_path / "broken")

@@ -10,12 +10,13 @@ from typing import Final
 
 from proofbook.prover.errors import SetupError
 from proofbook.prover.process import Finished, snarkjs, tail
+from proofbook.prover.transcript import powers_contributions
 from proofbook.prover.workspace import Progress, Workspace
 
 CEREMONY_TIMEOUT_S: Final = 48 * 3600.0
 EXPORT_TIMEOUT_S: Final = 900.0
-_HEX: Final = re.compile(r"^[0-9a-fA-F]{2,512}$")
-_NAME: Final = re.compile(r"^[\w .@+-]{1,64}$")
+_HEX: Final = re.compile(r"^[0-9a-fA-F]{2,512}\Z")
+_NAME: Final = re.compile(r"^[\w .@+-]{1,64}\Z")
 
 
 def _must(done: Finished, code: str, what: str) -> Finished:
@@ -176,7 +177,7 @@ def ceremony_verify(r1cs: Path, ptau: Path, zkey: Path, workspace: Workspace) ->
 
 
 def powers_verify(ptau: Path, workspace: Workspace) -> None:
-    """Check a powers-of-tau file and every contribution in it; slow for a large one.
+    """Check a powers-of-tau file and every contribution in it, and that there is one by somebody; slow for a large one.
 
     Raises
     ------
@@ -187,3 +188,9 @@ def powers_verify(ptau: Path, workspace: Workspace) -> None:
     _must(done, "setup/ptau", "powersoftau verify")
     if "Powers of Tau Ok!" not in done.output:
         raise SetupError("setup/ptau", f"powersoftau verify did not say Ok:\n{tail(done.output)}")
+    if not powers_contributions(ptau).people:
+        raise SetupError(
+            "setup/ptau",
+            f"nobody contributed to {ptau.name}, so anybody knows its secret",
+            "download one of a real ceremony; a beacon is no contribution",
+        )

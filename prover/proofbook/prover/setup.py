@@ -23,6 +23,7 @@ from proofbook.prover.keys import (
     powers_verify,
 )
 from proofbook.prover.process import link_or_copy, locked
+from proofbook.prover.transcript import key_contributions
 from proofbook.prover.workspace import Progress, Workspace, default_workspace, silent
 
 
@@ -120,11 +121,11 @@ def _verify(
         powers_verify(ptau, workspace)
     progress(f"{compiled.name}: zkey verify", None)
     account = ceremony_verify(compiled.r1cs, ptau, zkey, workspace)
-    if "contribution #1" not in account:
+    if not key_contributions(zkey).people:
         raise SetupError(
             "setup/no-contribution",
             f"{compiled.name}: nobody contributed to this key, so anybody knows its secret",
-            "add at least one contribution",
+            "add at least one contribution; a beacon is none",
         )
     return account
 
