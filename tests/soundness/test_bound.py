@@ -26,16 +26,20 @@ def unbound(r1cs: Any, system_r1cs: Any, sym: Any) -> Counter[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_every_wire_stands_in_a_constraint(name: str, r1cs: Any) -> None:
+def test_every_wire_stands_in_a_constraint(name: str, r1cs: Any, report: Any) -> None:
     compiled = compile_circuit(name)
-    assert unbound(r1cs, compiled.r1cs, compiled.sym) == Counter()
+    found = unbound(r1cs, compiled.r1cs, compiled.sym)
+    report("static", {"name": name, "wires": compiled.info.wires, "unbound": sorted(found)})
+    assert found == Counter()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("template", ["Exit", "Batch"][: 2 if LONG else 1])
-def test_every_signal_of_the_source_stands_in_a_constraint(template: str, patched: Any, r1cs: Any) -> None:
+def test_every_signal_of_the_source_stands_in_a_constraint(template: str, patched: Any, r1cs: Any, report: Any) -> None:
     """Before simplification, too, which leaves out signals that linear constraints replace."""
     rows = (1, 1, 2, 1) if template == "Batch" else (0, 0, 0, 0)
     flags = ("--r1cs", "--wasm", "--sym", "--O0")
     compiled = patched.compile_patched(f"plain-{template.lower()}", patched.entry(template, rows), (), flags)
-    assert unbound(r1cs, compiled.r1cs, compiled.sym) == Counter()
+    found = unbound(r1cs, compiled.r1cs, compiled.sym)
+    report("static", {"name": f"{template} --O0", "wires": compiled.info.wires, "unbound": sorted(found)})
+    assert found == Counter()

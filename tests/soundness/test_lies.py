@@ -29,10 +29,11 @@ KINDS_OF_WIRES = {"0", "1", "r - 1", "off by one", "x + r", "neighbour", "no bit
 
 def effort(name: str, compiled: Compiled) -> tuple[int, bool, int]:
     """Return how many inputs are bent, whether every place of them is, and values for each hint."""
-    exits, small = compiled.circuit.template == "Exit", compiled.info.nonlinear < 35_000
+    exits, size = compiled.circuit.template == "Exit", compiled.info.nonlinear
     if not LONG:
         return 240 if exits else 100, False, 8 if exits else 1
-    return 1500 if exits else 250, name in WHOLE, 9 if exits else 3 if small else 1
+    # Each signal has a turn in any case; a lie to the largest circuit takes a second.
+    return 1500 if exits else 250 if size < 130_000 else 100, name in WHOLE, 9 if exits else 3 if size < 35_000 else 1
 
 
 class Stand:

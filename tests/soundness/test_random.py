@@ -1,6 +1,6 @@
 """Python against circuit: whatever page `transition.apply` takes has a witness, with the same words and the same root.
 
-Short: 300 pages by witness, two of the drawn ones with proofs. Long: 2,600 and 30.
+Short: 300 pages by witness, two of the drawn ones with proofs. Long: 2,200 and 30.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from proofbook.prover.compile import compile_circuit
 LONG = os.environ.get("PROOFBOOK_LONG") == "1"
 # Pages at each circuit, one by one.
 SHORT = {"batch-minimal-0": 100, "slope-mainnet-base": 200}
-PAGES = {"batch-minimal-0": 400, "slope-minimal-base": 1200, "slope-mainnet-base": 1000} if LONG else SHORT
+PAGES = {"batch-minimal-0": 300, "slope-minimal-base": 1000, "slope-mainnet-base": 900} if LONG else SHORT
 PROOFS = 30 if LONG else 2
 TOKENS = (1, 2, 3, 65535)
 

@@ -1,7 +1,7 @@
 """Every named trap has a control that is run, every rule a control or tests named after it.
 
-What a control shows: without the one check that answers the trap, a lie passes. Where no circuit and no one line answers
-a rule (the contract's own words, deadlines, custody, the tools' refusals), tests named after it try the attack itself.
+What a control shows: without the one check that answers the trap, a lie passes. Where no circuit and no one line
+answers a rule (the contract's own words, deadlines, custody, the tools' refusals), tests named after it try the attack.
 """
 
 from __future__ import annotations
