@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -51,6 +52,7 @@ from proofbook.operator.settings import DEPLOYMENT, Settings
 operator = typer.Typer(no_args_is_help=True, help="The operator's service.")
 token = typer.Typer(no_args_is_help=True, help="The exchange's tokens.")
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 DirectoryOption = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The operator's directory, made new.")]
 CommitterOption = Annotated[
     Path | None,
@@ -158,8 +160,7 @@ def run(
     # Imported here: the service is a third of the time that every other command takes to start.
     from proofbook.operator.service import run as run_operator
 
-    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format=form)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format=LOG_FORMAT)
 
     def ready(url: str) -> None:
         def show(console: Console) -> None:
@@ -169,6 +170,27 @@ def run(
         sys.stdout.flush()
 
     run_operator(directory, ready, Steps())
+
+
+@operator.command("resubmit")
+def resubmit(
+    directory: Annotated[Path, typer.Option("--dir", metavar="DIR", help="The operator's directory.")] = Path(
+        "operator"
+    ),
+    as_json: JsonFlag = False,
+) -> None:
+    """Send batches again that a deep reorganisation of L1 took away, with the operator stopped."""
+    from proofbook.operator.service import Operator
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
+    done = asyncio.run(Operator(directory, progress=Steps()).resubmit())
+    answer: Json = {"requests": list(done.requests), "batches": list(done.batches)}
+
+    def show(console: Console) -> None:
+        lines(console, answer)
+        console.print(f"The chain has all that was settled. Start it: `proofbook operator run --dir {directory}`.")
+
+    emit(answer, as_json, show)
 
 
 @operator.command("status")

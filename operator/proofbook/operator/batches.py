@@ -45,6 +45,15 @@ class StateDiverged(OperatorError):
     code: ClassVar[str] = "state_diverged"
 
 
+class ReorgError(OperatorError):
+    """L1 dropped a block with a request or a batch that was confirmed here (code ``reorg``).
+
+    `proofbook.operator.resubmit` is the way back, where there is one.
+    """
+
+    code: ClassVar[str] = "reorg"
+
+
 class Frozen(OperatorError):
     """The exchange is frozen on L1 (code ``frozen``)."""
 

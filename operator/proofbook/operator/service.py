@@ -37,6 +37,7 @@ from proofbook.operator.l1 import L1, RpcUnavailable, retry
 from proofbook.operator.memory import relax_collector
 from proofbook.operator.native import use_native
 from proofbook.operator.proving import BatchProver
+from proofbook.operator.resubmit import Resubmission, Resubmitted
 from proofbook.operator.sequencer import Sequencer
 from proofbook.operator.settings import JOURNAL, Settings, load_api_token, load_operator_key, load_settings
 from proofbook.operator.store import BATCHES, BatchStore
@@ -189,6 +190,14 @@ class Operator:
         if background:
             steps = ((self._watch, self.settings.poll_s), (self._batch, 0.0))
             self._tasks = [asyncio.create_task(self._forever(step, pause)) for step, pause in steps]
+
+    async def resubmit(self) -> Resubmitted:
+        """Send lost batches again, instead of `start`, and close the files; errors as `Resubmission.run`."""
+        used = self.engine.registry.next_unconfirmed
+        try:
+            return await Resubmission(self.store, self._l1, used, self._sizes, self.settings).run()
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """Stop working and close the files. What was under way is gone on with at the next start."""

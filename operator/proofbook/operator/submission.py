@@ -23,7 +23,15 @@ from web3.types import TxReceipt
 
 from proofbook.chain.client import QueuedRequest
 from proofbook.chain.errors import ContractRevert
-from proofbook.operator.batches import BatcherOptions, CommitRefused, CrashAt, StateDiverged, queued, request_of
+from proofbook.operator.batches import (
+    BatcherOptions,
+    CommitRefused,
+    CrashAt,
+    ReorgError,
+    StateDiverged,
+    queued,
+    request_of,
+)
 from proofbook.operator.l1 import L1, RpcUnavailable, SignedTx, retry
 from proofbook.operator.settlement import BatchPlan
 from proofbook.operator.store import BatchRecord, BatchStore
@@ -126,7 +134,7 @@ class Submitter:
 
         Raises
         ------
-        StateDiverged
+        ReorgError
             When a reorganisation took a confirmed batch.
         RpcUnavailable
             Also when the node is behind the block of the last confirmed batch.
@@ -139,7 +147,7 @@ class Submitter:
             last = self._store.get_batch(confirmed)
             if last is not None and head < last.block:
                 raise RpcUnavailable(f"the node is at block {head}, batch {confirmed} was confirmed in {last.block}")
-            raise StateDiverged(f"the chain has {batches} batches, {confirmed} were confirmed: it was reorganised")
+            raise ReorgError(f"the chain has {batches} batches, {confirmed} were confirmed: it was reorganised")
         return Look(nonce, batches, head)
 
     async def note(self, flight: Iterable[InFlight], look: Look, confirmed: int) -> None:

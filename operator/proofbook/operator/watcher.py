@@ -1,8 +1,8 @@
 """L1's request queue, followed: what is seen keeps its place, what is confirmed takes effect (docs/adr/0002).
 
 A request is noted as soon as it stands in a block (its account is paused or its position kept), and applied when enough
-blocks lie on top. A reorganisation takes back what was only noted. One that reaches a request already applied can't be
-undone, because it may have been traded away: the operator stops with `ReorgError`.
+blocks lie on top. A reorganisation takes back what was only noted. One that reaches a request already applied, or a
+batch already confirmed, can't be undone, because it may have been traded away: the operator stops with `ReorgError`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from proofbook.chain.errors import ReorgDetected
 from proofbook.chain.events import ConfirmedBlocks, RequestEvent, requests_since
 from proofbook.operator import commands as c
 from proofbook.operator import events as ev
-from proofbook.operator.batches import request_of
+from proofbook.operator.batches import ReorgError, request_of
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.engine import Engine
 from proofbook.operator.l1 import RpcUnavailable, retry
@@ -31,15 +31,6 @@ BLOCKS: Final = "blocks"
 _CHUNK: Final = 512
 
 Submit = Callable[[c.Command], Awaitable[Sequence[ev.Event]]]
-
-
-class ReorgError(OperatorError):
-    """L1 dropped a block with requests that were confirmed here (code ``reorg``).
-
-    Nothing mends this but an operator's decision: more confirmations, and a new journal rebuilt from the chain.
-    """
-
-    code: ClassVar[str] = "reorg"
 
 
 class WatchError(OperatorError):
@@ -185,6 +176,7 @@ class Watcher:
     async def _undo(self, fork_block: int) -> None:
         """Forget all requests above a block; they come again if the new chain has them."""
         log.warning("L1 was reorganised above block %d", fork_block)
+        await self._check_batches(fork_block)
         registry = self._engine.registry
         unconfirmed = registry.next_unconfirmed
         if unconfirmed and await self._is_gone(unconfirmed - 1, fork_block):
@@ -194,6 +186,15 @@ class Watcher:
         self._store.delete_requests(registry.next_request)
         self._store.set_meta(BLOCKS, json.dumps(self._blocks.known))
         self.block = min(self.block, fork_block)
+
+    async def _check_batches(self, fork_block: int) -> None:
+        """Stop if a confirmed batch was lost, also while nothing is to be settled: orders would be matched on it."""
+        newest = next((r for r in self._store.list_batches(_CHUNK) if r.state == "confirmed"), None)
+        if newest is None or newest.block <= fork_block:
+            return
+        on_chain = await retry(self._attempts, self._exchange.batch_number)
+        if on_chain < newest.number:
+            raise ReorgError(f"batch {newest.number} was confirmed, and the chain has {on_chain} batches now")
 
     async def _is_gone(self, number: int, fork_block: int) -> bool:
         """Tell whether a request's block was replaced. The fork may lie above it: known blocks stand far apart."""

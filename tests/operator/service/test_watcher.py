@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proofbook.chain.events import requests_since
+from proofbook.operator.batches import ReorgError
 from proofbook.operator.l1 import RpcUnavailable
-from proofbook.operator.watcher import ReorgError
 from proofbook.protocol.table import ETH_TOKEN
 
 pytestmark = pytest.mark.xdist_group("live")
