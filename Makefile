@@ -20,7 +20,7 @@ PYTEST_ARGS ?=
 FLOW ?= $(firstword $(wildcard ../shared/data/*messages.csv.gz))
 BENCH_ARGS ?=
 
-.PHONY: help setup lint format test test-long demo bench big-batch lock oracle clean
+.PHONY: help setup lint format test test-long demo bench big-batch gas lock oracle clean
 
 help: ## Say what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -58,6 +58,9 @@ bench: setup ## Measure everything; FLOW=FILE replays a LOBSTER message file as 
 
 big-batch: setup ## The largest batch, from its source to a contract on a local chain (minutes, 2 GiB)
 	$(BIN)/python -m proofbook.bench.big_batch
+
+gas: setup ## Renew the committed gas snapshot
+	PROOFBOOK_RENEW_GAS=1 $(BIN)/python -m pytest -q tests/contracts/test_gas.py
 
 lock: ## Renew the Python lock files (needs the network)
 	bash tools/lock.sh

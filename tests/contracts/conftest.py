@@ -327,7 +327,7 @@ def attack():
         package = types.ModuleType("contract_attack")
         package.__path__ = [str(Path(__file__).resolve().parent / "attack")]
         sys.modules["contract_attack"] = package
-    names = ("node", "driver", "mutants")
+    names = ("world", "node", "batches", "opening", "life", "driver", "mutants")
     return SimpleNamespace(**{name: importlib.import_module(f"contract_attack.{name}") for name in names})
 
 

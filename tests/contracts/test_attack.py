@@ -50,8 +50,8 @@ MUST_BE_SEEN = {
 """All errors but those of the constructor and TooManyTokens, which takes 65,535 tokens."""
 
 
-def report(name: str, entry: dict[str, Any]) -> None:
-    """Put an entry into build/test/contracts.json and sum the shards up."""
+def report(kind: str, name: str, entry: Any) -> None:
+    """Put a shard's or a control's entry into build/test/contracts.json and sum the shards up."""
     path = default_workspace().build / "test" / "contracts.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock"), lambda: None):
@@ -59,13 +59,14 @@ def report(name: str, entry: dict[str, Any]) -> None:
             found = json.loads(path.read_bytes())
         except (OSError, ValueError):
             found = {}
-        parts = {**found.get("parts", {}), name: entry}
+        found = {k: dict(found.get(k, {})) for k in ("parts", "controls")}
+        found[kind][name] = entry
         totals: Counter[str] = Counter()
         refused: Counter[str] = Counter()
-        for part in parts.values():
+        for part in found["parts"].values():
             totals.update({k: v for k, v in part.items() if isinstance(v, int)})
-            refused.update(part.get("refused", {}))
-        whole = {**totals, "refused": dict(sorted(refused.items())), "parts": parts}
+            refused.update(part["refused"])
+        whole = {**totals, "refused": dict(sorted(refused.items())), **found}
         path.write_text(json.dumps(whole, indent=1) + "\n")
 
 
@@ -82,6 +83,7 @@ def test_whatever_is_called_the_money_is_there_and_everybody_gets_theirs(stage, 
     seeds = range(SEED + shard * 10_000, SEED + (shard + 1) * 10_000)
     tally = driver.drive(stage, seeds, CALLS // SHARDS)
     report(
+        "parts",
         f"shard {shard}",
         {
             "calls": tally.calls,
@@ -104,7 +106,9 @@ def test_whatever_is_called_the_money_is_there_and_everybody_gets_theirs(stage, 
 def test_a_missing_check_is_found(mutant):
     """The control: without the check the driver finds a violation, within the calls that it makes in CI."""
     with driver.stage(mutants.mutated(mutant)) as stage, pytest.raises(driver.Violation, match="seed"):
+        report("controls", mutant.name, "missed")
         driver.drive(stage, range(SEED, SEED + 10_000), CALLS_OF_CI, shorten=False)
+    report("controls", mutant.name, "caught")
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from eth_abi import encode
+from eth_abi import encode  # type: ignore[attr-defined]
 from web3 import Web3
 
 from proofbook.chain.compile import contract_artifact

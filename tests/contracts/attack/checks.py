@@ -11,7 +11,8 @@ from .node import NodeError
 from .world import DEPOSIT, ETH, Call
 
 if TYPE_CHECKING:
-    from .life import Life, Stage
+    from .life import Life
+    from .opening import Stage
 
 GLOBALS: Final = (
     "root", "number", "last timestamp", "operator", "queued", "served", "last deadline", "frozen", "accounts", "tokens",

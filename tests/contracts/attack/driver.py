@@ -10,12 +10,15 @@ from proofbook.chain.anvil import Anvil
 from proofbook.chain.compile import Artifact
 
 from .checks import Violation
-from .life import Life, Stage, Tally
+from .life import Life, Tally
 from .node import Node
+from .opening import Stage
 from .world import Call
 
 STEPS = 280
 """Random calls in a life; its end adds about a quarter more."""
+START = 2_000_000_000
+"""Unix time at which every life begins, so that a seed always means the same calls."""
 UNSOUND = 3
 """Every so many lives have a verifier that accepts whatever the operator wants."""
 
@@ -24,7 +27,7 @@ UNSOUND = 3
 def stage(exchange: Artifact | None = None) -> Any:
     """A node with helpers and keys; `exchange` stands in for the real contract."""
     with Anvil() as anvil:
-        node = Node(anvil)
+        node = Node(anvil, START)
         try:
             yield Stage(node, exchange)
         finally:

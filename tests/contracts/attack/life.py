@@ -9,55 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from proofbook.chain.compile import Artifact, contract_artifact
-from proofbook.protocol.messages import domain_of
-from proofbook.protocol.table import MINIMAL, SIZES
+from proofbook.chain.compile import contract_artifact
 
 from .batches import Batches
-from .checks import Entitlements, Violation, check_freezable, check_state, look
-from .model import Shared, State
+from .checks import Entitlements, Violation, check_freezable, check_state
+from .model import State
 from .moves import Moves
-from .node import RICH, Codec, Node, NodeError
-from .prover import BATCH_INPUTS, EXIT_INPUTS, Prover
-from .world import (
-    ETH,
-    EXIT,
-    GWEI,
-    OPEN,
-    ZERO,
-    AccountModel,
-    Behaviour,
-    Call,
-    Mode,
-    Refused,
-    Request,
-    Rules,
-    TokenModel,
-)
+from .node import NodeError
+from .opening import TOKENS, Choice, Stage, choose, make_cast, open_exchange
+from .world import ETH, EXIT, GWEI, ZERO, Behaviour, Call, Refused
 
 FULL_LOOK: Final = 8
 """Every so many accepted calls everything is compared; the money after each."""
 SENT: Final = 10
 """About every so many refused calls one is mined as well."""
-
-
-@dataclass
-class Cast:
-    """Everybody; addresses in lower case."""
-
-    people: list[str]
-    owner: str
-    fee_owner: str
-    mallory: str
-    operators: list[str]
-    contracts: list[str] = field(default_factory=list)
-    bad_tokens: list[str] = field(default_factory=list)
-    good_tokens: list[str] = field(default_factory=list)
-
-    @property
-    def givable(self) -> list[str]:
-        """ETH and what is a token."""
-        return [ZERO, *self.good_tokens, *self.bad_tokens]
 
 
 @dataclass
@@ -80,98 +45,31 @@ class Tally:
             getattr(self, name).update(getattr(other, name))
 
 
-class Stage:
-    """A node with what all lives share: keys, helpers, code."""
-
-    def __init__(self, node: Node, exchange: Artifact | None = None) -> None:
-        self.node = node
-        self.exchange = exchange or contract_artifact("Proofbook")
-        self.provers = [Prover(BATCH_INPUTS, k + 1) for k in range(len(SIZES["minimal"]))]
-        self.exits = Prover(EXIT_INPUTS, 99)
-        names = ("AttackToken", "Accomplice", "Probe", "Donor")
-        artifacts = {n: contract_artifact(n) for n in names}
-        self.codec = Codec(self.exchange)
-        self.codec.errors |= Codec(artifacts["AttackToken"]).errors
-        self.token, self.accomplice, self.probing = (Codec(artifacts[n]) for n in names[:3])
-        self.probe = node.deploy("Probe")
-
-
 class Life:
     """A deployed exchange, its model, and the calls so far; `seed` decides everything."""
 
-    def __init__(self, stage: Stage, seed: int, unsound: bool = False) -> None:
+    def __init__(self, stage: Stage, seed: int, unsound: bool = False, choice: Choice | None = None) -> None:
         self.stage, self.node, self.seed, self.unsound = stage, stage.node, seed, unsound
         self.random = random.Random(seed)
+        for prover in (*stage.provers, stage.exits):
+            prover.random.seed(f"proofs {seed}")
         self.tally, self.log = Tally(), list[Call]()
         self.looked = 0
         self.donated: dict[int, int] = defaultdict(int)
         self.entitled: Entitlements | None = None
         self.wei_spent: dict[str, int] = defaultdict(int)
-        self.cast = _cast(seed)
-        self.address = self._deploy()
+        self.cast = make_cast(seed)
+        self.state = open_exchange(stage, choice or choose(self.random), self.cast)
+        self.address = self.state.shared.rules.address
+        self.tally.tokens = TOKENS
+        self.last_gas = 0
         self.batches = Batches(self.node.chain_id, stage.provers, stage.exits, self.random)
         self.moves = Moves(self.cast, stage.codec, self.batches, self.random, unsound)
         self.look(full=True)
-        self.start = (self.state, dict(self.state.shared.behaviour), dict(self.wei_spent))
+        self.start = (self.state, dict(self.state.shared.behaviour))
         self.snapshot = self.node.snapshot()
 
-    # ------------------------------------------------------------------ setting up
-
-    def _deploy(self) -> str:
-        rand, node, cast = self.random, self.node, self.cast
-        cast.contracts = [node.deploy("Accomplice") for _ in range(2)]
-        cast.people += cast.contracts
-        for who in cast.people:
-            node.rpc("anvil_setBalance", who, hex(RICH))
-        base_fee = rand.choice((0, 1000, 10**6))
-        fees = (base_fee, rand.choice((0, 100)), base_fee + rand.choice((0, 4000)), base_fee + 500)
-        times = (rand.choice((600, 3600, 86400)), rand.choice((1, 10, 120)), rand.choice((60, 600)))
-        sizes = SIZES["minimal"]
-        stage, key = self.stage, (rand.randrange(2**250), rand.randrange(2**250))
-        config = (
-            MINIMAL.account_depth, MINIMAL.order_depth, cast.fee_owner, *key, cast.operators[0], cast.owner,
-            *times, *fees,
-            [((s.requests, s.actions, s.accounts, s.fees), p.key) for s, p in zip(sizes, stage.provers, strict=True)],
-            stage.exits.key, b"\1" * 32, b"\2" * 32,
-        )  # fmt: skip
-        address = node.deploy(stage.exchange, config)
-        now = node.now()
-        rules = Rules(
-            address, domain_of(node.chain_id, address), cast.owner, cast.fee_owner, 8**MINIMAL.account_depth,
-            *times, *fees, tuple((s.requests, s.actions, s.accounts, s.fees) for s in sizes), frozenset(cast.contracts),
-        )  # fmt: skip
-        root = look(stage, address)[0][0]
-        self.state = State(Shared(rules), root, cast.operators[0], now)
-        eth = TokenModel(ZERO, GWEI, held=dict.fromkeys(cast.people, RICH) | {address: 0})
-        self.state.tokens[ETH] = eth
-        self.state.accounts.append(AccountModel(cast.fee_owner))
-        deadline = now + times[0]
-        self.state.waiting[0] = Request(OPEN, 0, owner=cast.fee_owner, pub_x=key[0], pub_y=key[1], deadline=deadline)
-        self.state.queued, self.state.last_deadline = 1, deadline
-        self._make_tokens(address)
-        return address
-
-    def _make_tokens(self, address: str) -> None:
-        """Two good tokens and four bad ones; all but the last are added at once."""
-        quanta = [1, 10**6, 10**18, 2**128 - 1]
-        for k in range(6):
-            made = self.node.deploy("AttackToken")
-            mode = Mode.SILENT if k == 1 else Mode.PLAIN
-            (self.cast.good_tokens if k < 2 else self.cast.bad_tokens).append(made)
-            codec, people = self.stage.token, self.cast.people
-            self._helper(self.cast.mallory, made, codec.call("mint", people, 2**200))
-            self._helper(self.cast.mallory, made, codec.call("set", int(mode), ZERO, b""))
-            self.state.shared.behaviour[made] = Behaviour(mode)
-            token = TokenModel(made, 0, held=dict.fromkeys(people, 2**200) | {address: 0})
-            self.state.shared.erc20s[made] = token
-            if k == 5:
-                continue
-            token.quantum = quanta[k % 2] if k < 2 else self.random.choice(quanta)
-            data = self.stage.codec.call("addToken", made, token.quantum)
-            self._helper(self.cast.owner, address, data)
-            self.state.tokens[len(self.state.tokens) + 1] = token.copy()
-        self.tally.tokens += 6
-        self.state.time = self.node.now()
+    # ------------------------------------------------------------------ living
 
     def _helper(self, sender: str, to: str | None, data: bytes, value: int = 0, time: int | None = None) -> None:
         receipt = self.node.send(sender, to, data, value, time)
@@ -183,8 +81,6 @@ class Life:
         paid = int(receipt["gasUsed"], 16) * int(receipt["effectiveGasPrice"], 16)
         state.tokens[ETH].held[sender] -= paid
         self.wei_spent[sender] += paid
-
-    # ------------------------------------------------------------------ living
 
     def live(self, steps: int) -> None:
         """So many random calls, a third of them after the freeze; then the end.
@@ -241,6 +137,7 @@ class Life:
 
     def _accepted(self, call: Call, after: State, receipt: dict[str, Any]) -> None:
         sender, held = self._message(call)[0], after.tokens[ETH].held
+        self.last_gas = int(receipt["gasUsed"], 16)
         if sender != call.sender:
             held[sender] -= call.value
             held[call.sender] += call.value
@@ -345,7 +242,7 @@ class Life:
         self.snapshot = self.node.snapshot()
         self.state = self.start[0].copy()
         self.state.shared.behaviour = dict(self.start[1])
-        self.wei_spent = defaultdict(int, self.start[2])
+        self.wei_spent = defaultdict(int)
         self.donated, self.entitled, self.log, self.tally = defaultdict(int), None, [], Tally()
         try:
             for call in calls:
@@ -414,10 +311,3 @@ class Life:
             call = Call(self.cast.mallory, "claimFor", (to, token))
             self._now(call)
             self._now(call)
-
-
-def _cast(seed: int) -> Cast:
-    """Twelve people of their own for every life."""
-    rand = random.Random(f"cast {seed}")
-    people = ["0x" + rand.randbytes(20).hex() for _ in range(14)]
-    return Cast(people, people[0], people[1], people[2], people[3:5])

@@ -43,6 +43,7 @@ class Shared:
     """What a refused call does not undo: the rules, how others behave, which proofs were made."""
 
     rules: Rules
+    deploy_gas: int = 0
     behaviour: dict[str, Behaviour] = field(default_factory=dict)
     erc20s: dict[str, TokenModel] = field(default_factory=dict)
     """Tokens that exist, added to the exchange or not; a state has copies."""

@@ -83,10 +83,10 @@ class NodeError(Exception):
 
 
 class Node:
-    """A connection to an anvil that lets everybody send."""
+    """A connection to an anvil that lets everybody send; with `start`, the time moves only as it is told to."""
 
-    def __init__(self, anvil: Anvil) -> None:
-        self.anvil = anvil
+    def __init__(self, anvil: Anvil, start: int | None = None) -> None:
+        self.anvil, self.clock, self.last_gas = anvil, start, 0
         self._http = http.client.HTTPConnection(anvil.url.removeprefix("http://"), timeout=120)
         self._http.connect()
         self._http.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -112,6 +112,8 @@ class Node:
 
     def send(self, sender: str, to: str | None, data: bytes, value: int = 0, time: int | None = None) -> dict[str, Any]:
         """Mine a transaction in a block of its own at `time` and return its receipt, whatever its status."""
+        if self.clock is not None:
+            self.clock = time = self.clock + 1 if time is None else time
         if time is not None:
             self.rpc("evm_setNextBlockTimestamp", time)
         sent = self.rpc("eth_sendTransaction", _transaction(sender, to, data, value))
@@ -130,6 +132,7 @@ class Node:
         _, types = signature({"name": "", **inputs})
         receipt = self.send(DEPLOYER, None, made.bytecode + encode(types, args), value)
         assert receipt["status"] == "0x1", f"{made.name} was not created"
+        self.last_gas = int(receipt["gasUsed"], 16)
         return str(receipt["contractAddress"]).lower()
 
     def snapshot(self) -> str:
@@ -142,6 +145,7 @@ class Node:
             clock.sleep(0.0005)
         if not self.rpc("evm_revert", snapshot):
             raise AssertionError(f"no snapshot {snapshot}")
+        self.clock = None if self.clock is None else self.now()
 
     def now(self) -> int:
         return int(self.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
