@@ -350,15 +350,17 @@ class Settlement:
     def seal(self, latest: int) -> Sealed:
         """Take the longest prefix that fits off the log, which must not be empty. ``latest`` bounds the timestamp."""
         must(bool(self.log), "a batch has something in it")
-        draft, count = self._draft(self.log), 0
-        for i, entry in enumerate(self.log, 1):
+        draft, added, count = self._draft(()), 0, 0
+        for entry in self.log:
             if not draft.add(entry):
                 break
+            added += 1
             if draft.is_complete():
-                count = i
+                count = added
         must(count > 0, "the first entry is provable alone")
         entries = tuple(islice(self.log, count))
-        draft = self._draft(entries, fill=True)
+        if count < added:
+            draft = self._draft(entries)
         expiry = get_expiry(self.log)
         timestamp = max(self.last_timestamp, latest if expiry is None else min(latest, expiry))
         must(expiry is None or timestamp <= expiry, "timestamps never have to pass what waits")
@@ -371,9 +373,9 @@ class Settlement:
         self.last_timestamp = timestamp
         return sealed
 
-    def _draft(self, entries: Iterable[Entry], fill: bool = False) -> _Draft:
+    def _draft(self, entries: Iterable[Entry]) -> _Draft:
         draft = _Draft(self.sealed, self.limits, self._fee_account)
-        for entry in entries if fill else ():
+        for entry in entries:
             must(draft.add(entry), "a prefix of what fitted fits")
         return draft
 
