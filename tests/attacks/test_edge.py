@@ -12,6 +12,7 @@ from proofbook.operator.codes import OperatorError
 
 pytestmark = pytest.mark.xdist_group("live")
 
+COIN = 2
 SECRET = "https://node.example/v3/0123456789abcdef"
 
 
@@ -110,3 +111,50 @@ def test_no_question_takes_long(populated, tmp_path, session):
             assert time.monotonic() - began < 1 and len(answer.content) < 1 << 20, path
 
     session(directory, work)
+
+
+def test_one_account_does_not_keep_others_out_for_nothing(populated, tmp_path, session):
+    live, directory = populated, populated.directory(tmp_path / "operator")
+
+    async def work(s):
+        await s.client.post("/v1/batches")
+        # Hard cancels of orders that never were cost nothing, and each has to be proven.
+        for id_ in range(1, 4):
+            await s.post("/v1/cancels", live.cancel(1, id_, hard=True), 201)
+        for path, body in (
+            ("/v1/cancels", live.cancel(1, 4, hard=True)),
+            ("/v1/withdrawals", live.withdrawal(1, COIN, 5, 5)),
+            ("/v1/transfers", live.transfer(1, COIN, 5, 1, 6)),
+        ):
+            assert await s.refused(path, body) == (429, "busy")
+        await s.post("/v1/cancels", live.cancel(2, 1, hard=True), 201)
+        await s.post("/v1/orders", live.order(2, "buy", 1000, 3, 2), 201)
+        await s.post("/v1/orders", live.order(1, "sell", 1000, 3, 7), 201)
+
+    session(directory, work, max_pending=48)
+
+
+def test_no_page_of_the_api_runs_scripts_of_other_hosts(directory, session):
+    async def work(s):
+        for path in ("/schema", "/schema/openapi.json", "/schema/swagger", "/schema/redoc", "/schema/elements", "/"):
+            answer = await s.client.get(path)
+            assert b"<script" not in answer.content and b"http" not in answer.content.replace(b'"http"', b""), path
+
+    session(directory, work)
+
+
+def test_a_path_cannot_forge_a_line_of_the_log(directory, session, caplog):
+    def fail() -> None:
+        raise RuntimeError("bug")
+
+    async def work(s):
+        s.operator.get_batch = lambda number: fail()
+        s.operator.get_accounts_of = lambda owner: fail()
+        answer = await s.client.get("/v1/markets/x%0aCRITICAL%20all%20is%20lost/book")
+        assert answer.status_code == 404
+        answer = await s.client.get("/v1/batches/7?x=%0aCRITICAL%20all%20is%20lost")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+        assert "bug" not in answer.text
+
+    session(directory, work)
+    assert "\nCRITICAL" not in caplog.text

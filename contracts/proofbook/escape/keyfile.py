@@ -16,7 +16,7 @@ from proofbook.escape.errors import KeyRefused
 from proofbook.protocol.secrets import KEY_VARIABLE, PASSWORD_VARIABLE
 
 _MAX_BYTES: Final = 1 << 16
-_HEX: Final = re.compile(r"^(0x)?[0-9a-fA-F]{64}$")
+_HEX: Final = re.compile(r"^(0x)?[0-9a-fA-F]{64}\Z")
 
 
 def load_key(path: Path | None) -> LocalAccount | None:

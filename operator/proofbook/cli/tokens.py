@@ -12,7 +12,7 @@ from proofbook.chain.client import Exchange, TokenInfo
 from proofbook.client.models import Token
 from proofbook.protocol.table import ETH_QUANTUM, ETH_TOKEN
 
-_SYMBOL: Final = re.compile(r"^[!-~]{1,32}$")
+_SYMBOL: Final = re.compile(r"^[!-~]{1,32}\Z")
 _METADATA_ABI: Final[list[dict[str, Any]]] = [
     {
         "type": "function",

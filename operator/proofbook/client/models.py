@@ -15,7 +15,7 @@ from proofbook.protocol.table import ETH_TOKEN
 TokenId = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Bps = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
 # Printable ASCII: names are shown, and a look-alike of another script or a terminal's command is no name.
-Symbol = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,40}$")]
+Symbol = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,40}\Z")]
 MAX_MARGIN_S: Final = 30 * 86_400
 MAX_AHEAD_S: Final = 3600
 """How far an operator's clock may be ahead of the trader's and of L1's: what is signed stays valid as much longer."""

@@ -19,6 +19,7 @@ from litestar import Litestar, Request, Response, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter, SkipValidation
 from litestar.response import File
 
@@ -49,6 +50,7 @@ from proofbook.operator.codes import OperatorError
 from proofbook.operator.engine import Engine
 from proofbook.operator.markets import Market
 from proofbook.operator.settings import Settings
+from proofbook.operator.settlement import ActionEntry
 from proofbook.operator.store import BatchStore
 from proofbook.operator.views import Views
 from proofbook.protocol.errors import ProofbookError
@@ -58,6 +60,8 @@ from proofbook.protocol.table import ACCOUNT_BITS, ID_BITS
 log = logging.getLogger(__name__)
 MAX_PENDING_SHOWN = 100
 MAX_ACCOUNTS_SHOWN = 100
+SHARES = 16
+"""One account's hard cancels, withdrawals and transfers may be one part in so many of what may wait."""
 _FLUSH = "/v1/batches"
 _STOPPED = "an error has stopped the operator"
 _BROWSER = ("origin", "referer", "sec-fetch-site", "sec-fetch-mode")
@@ -136,6 +140,19 @@ def _check_room(op: Service) -> None:
         raise ApiError(429, "busy", "too much waits to be settled", data={"limit": op.settings.max_pending})
 
 
+def _check_share(op: Service, account: int) -> None:
+    """Refuse what costs its sender nothing where an account has so much of it waiting that it crowds others out."""
+    _check_room(op)
+    limit = max(op.settings.max_pending // SHARES, 1)
+    mine = sum(1 for entry in op.engine.settlement.log if type(entry) is ActionEntry and _is_of(entry, account))
+    if mine >= limit:
+        raise ApiError(429, "busy", "too much of this account waits to be settled", data={"limit": limit})
+
+
+def _is_of(entry: ActionEntry, account: int) -> bool:
+    return entry.signed.action.account == account
+
+
 # --- what traders send
 
 
@@ -183,7 +200,7 @@ async def post_cancel(data: JSONBody[m.CancelIn], op: Op) -> m.CancelResult:
     _check_working(op)
     signed = parse_cancel(data, op.domain)
     if data.hard:
-        _check_room(op)
+        _check_share(op, signed.action.account)
     events = await op.submit(c.HardCancel(signed) if data.hard else c.Cancel(signed))
     lots = {market.symbol: market.lot for market in op.settings.markets}
     return cancel_result(events, signed.action.account, signed.action.id, data.hard, lots)
@@ -194,7 +211,7 @@ async def post_withdrawal(data: JSONBody[m.WithdrawIn], op: Op) -> m.ActionResul
     """Withdraw to a claim of the account's owner on L1."""
     _check_working(op)
     signed = parse_withdraw(data, op.domain)
-    _check_room(op)
+    _check_share(op, signed.action.account)
     return action_result(await op.submit(c.Withdraw(signed)))
 
 
@@ -203,7 +220,7 @@ async def post_transfer(data: JSONBody[m.TransferIn], op: Op) -> m.ActionResult:
     """Transfer to another account, which must hold the token already."""
     _check_working(op)
     signed = parse_transfer(data, op.domain)
-    _check_room(op)
+    _check_share(op, signed.action.account)
     return action_result(await op.submit(c.Transfer(signed)))
 
 
@@ -374,7 +391,8 @@ def _on_deep_json(_: Request[Any, Any, Any], error: RecursionError) -> Response[
 
 
 def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[m.ErrorOut]:
-    log.exception("unexpected error at %s %s", request.method, request.url.path, exc_info=error)
+    # The path is somebody else's text: with a line of its own in it, it could pass for a line of the log.
+    log.exception("unexpected error at %s %r", request.method, request.url.path, exc_info=error)
     return _answer(ApiError(500, "internal", "an unexpected error; the operator's log has it"))
 
 
@@ -409,6 +427,7 @@ def create_app(operator: Service) -> Litestar:
             Exception: _on_bug,
         },
         request_max_body_size=m.MAX_BODY_BYTES,
-        openapi_config=OpenAPIConfig(title="Proofbook operator", version="1"),
+        # The document alone: pages that show it would run scripts that other hosts send.
+        openapi_config=OpenAPIConfig(title="Proofbook operator", version="1", render_plugins=[JsonRenderPlugin()]),
         logging_config=None,
     )

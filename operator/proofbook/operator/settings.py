@@ -33,7 +33,7 @@ DEPLOYMENT: Final = "deployment.json"
 KEY: Final = "operator.key"
 TOKEN: Final = "api.token"
 JOURNAL: Final = "journal.sqlite"
-_HEX32: Final = re.compile(r"^(0x)?[0-9a-fA-F]{64}$")
+_HEX32: Final = re.compile(r"^(0x)?[0-9a-fA-F]{64}\Z")
 
 
 @dataclass(eq=False)
@@ -64,7 +64,7 @@ class TokenName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What people call a token: its id on the contract, a symbol, and the decimals of its smallest unit."""
 
     id: Annotated[int, _within(1, 65535)]
-    symbol: Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,32}$")]
+    symbol: Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,32}\Z")]
     decimals: Annotated[int, _within(0, 36)] = 18
 
 
@@ -114,8 +114,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         How many batches may be sealed and not yet in a block; 0 for one more than there are workers.
     """
 
-    rpc_url: Annotated[str, msgspec.Meta(pattern=r"^https?://\S{1,2000}$")]
-    contract: Annotated[str, msgspec.Meta(pattern=r"^(0x[0-9a-fA-F]{40})?$")] = ""
+    rpc_url: Annotated[str, msgspec.Meta(pattern=r"^https?://\S{1,2000}\Z")]
+    contract: Annotated[str, msgspec.Meta(pattern=r"^(0x[0-9a-fA-F]{40})?\Z")] = ""
     preset: Literal["minimal", "mainnet"] = "mainnet"
     markets: Annotated[list[Market], msgspec.Meta(min_length=1, max_length=MAX_MARKETS)]
     tokens: Annotated[list[TokenName], msgspec.Meta(max_length=65535)] = []

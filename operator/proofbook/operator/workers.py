@@ -29,7 +29,7 @@ from proofbook.prover.backend import BASE_FIELD
 
 log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES: Final = 1 << 16
-_Number = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,78}$")]
+_Number = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,78}\Z")]
 
 
 class WorkerFailed(OperatorError):

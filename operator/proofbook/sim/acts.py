@@ -62,7 +62,7 @@ _BATCH_FIELDS: Final = (
 )
 
 
-_PROOF: Final = re.compile(r"checking proof (\d{1,6}) of ([1-9]\d{0,5})$")
+_PROOF: Final = re.compile(r"checking proof (\d{1,6}) of ([1-9]\d{0,5})\Z")
 
 
 class DemoFailed(SimulationError):

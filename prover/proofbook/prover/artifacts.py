@@ -22,7 +22,7 @@ MANIFEST: Final = "manifest.json"
 _MAX_MANIFEST: Final = 1 << 16
 
 Kind = Literal["development", "ceremony"]
-Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

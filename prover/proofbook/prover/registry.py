@@ -17,7 +17,7 @@ LARGE: Final = 300_000
 _MAX_BYTES: Final = 1 << 20
 _NAME: Final = r"^[a-z0-9][a-z0-9-]{0,63}$"
 
-Identifier = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+Identifier = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 
 
@@ -42,7 +42,7 @@ class Circuit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Rows of each kind, 0 where it has none.
     """
 
-    file: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,120}\.circom$")]
+    file: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,120}\.circom\Z")]
     template: Identifier
     params: tuple[Annotated[int, msgspec.Meta(ge=0, le=2**62)], ...] = ()
     public: tuple[Identifier, ...] = ()
