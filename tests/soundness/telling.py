@@ -32,7 +32,11 @@ def told_to_the_contract(contract: Any, lie: Any, mutation: Any, judge: Any, mut
             contract.bind(lie.inputs)
     except (judge.ContractRefuses, ProofbookError) as error:
         return judge.Finding(judge.Verdict.REFUSED, f"contract: {error}")
-    return judge.tell(contract, lie)
+    finding = judge.tell(contract, lie)
+    if mutation.name in mutations.PUBLIC and finding.verdict != judge.Verdict.REFUSED:
+        # All else stands as it was, so C, z and y are other ones than the contract's.
+        return judge.Finding(judge.Verdict.SURVIVOR, "other public inputs for the same batch")
+    return finding
 
 
 def lies_to_an_exit(scene: Any, compiled: Compiled, wanted: tuple[int, bool], tools: Any, calculate: Any) -> Any:
