@@ -99,6 +99,9 @@ def test_whatever_is_called_the_money_is_there_and_everybody_gets_theirs(stage, 
     assert tally.calls >= CALLS // SHARDS
     assert tally.frozen == tally.lives > 0
     assert set(tally.refused) <= MUST_BE_SEEN | {"Stuck", "Broke", "(without data)"}
+    missed = MUST_BE_SEEN - set(tally.refused)
+    assert len(missed) <= (0 if LONG else len(MUST_BE_SEEN) // 4), f"never met: {sorted(missed)}"
+    assert tally.called_back["ReentrancyGuardReentrantCall"] > 0
 
 
 @pytest.mark.slow

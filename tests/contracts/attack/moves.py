@@ -14,12 +14,13 @@ from .world import DEPOSIT, ETH, EXIT, GWEI, KEY, OPEN, U64, ZERO, Call, Mode, M
 POOL: Final = 24
 LIVE: Final = {
     "open": 3, "deposit": 12, "change_key": 3, "force_exit": 5, "claim": 8, "commit": 16, "pooled": 6, "tampered": 8,
-    "lying_header": 2, "withhold": 4, "uncanonical": 2, "fuzz": 6, "malformed": 2, "raw": 1, "told": 6, "donate": 1,
-    "freeze": 2, "exit": 2, "reclaim": 2, "rotate": 2, "add_token": 1, "mistaken": 6, "by_another": 3,
+    "lying_header": 2, "withhold": 4, "uncanonical": 2, "fuzz": 6, "malformed": 2, "raw": 1, "told": 6,
+    "provoke": 9, "donate": 1, "freeze": 2, "exit": 2, "reclaim": 2, "rotate": 2, "add_token": 1, "mistaken": 6,
+    "by_another": 3,
 }  # fmt: skip
 FROZEN: Final = {
     "exit": 10, "reclaim": 8, "claim": 10, "tampered_exit": 6, "pooled": 2, "commit": 1, "deposit": 1, "open": 1,
-    "fuzz": 4, "freeze": 1, "told": 4, "rotate": 1, "raw": 1, "mistaken": 3, "by_another": 2, "donate": 1,
+    "fuzz": 4, "freeze": 1, "told": 4, "provoke": 5, "rotate": 1, "raw": 1, "mistaken": 3, "by_another": 2, "donate": 1,
 }  # fmt: skip
 
 
@@ -292,13 +293,28 @@ class Moves:
         """A bad token or an accomplice changes its mind."""
         rand = self.random
         if rand.random() < 0.35:
-            who, mode = rand.choice(self.cast.contracts), int(rand.choice(list(Mood)))
+            who, mode = rand.choice(self.cast.contracts), int(rand.choice([*Mood, *[Mood.REENTER] * 4]))
             again = mode in (Mood.REENTER, Mood.PASS)
         else:
-            who, mode = rand.choice(self.cast.bad_tokens), int(rand.choice(list(Mode)))
+            who, mode = (
+                rand.choice(self.cast.bad_tokens),
+                int(rand.choice([*Mode, *[Mode.REENTERING] * 6, *[Mode.PASSING] * 2])),
+            )
             again = mode in (Mode.REENTERING, Mode.PASSING)
         inner = self._inner(who) if again else None
         return Call(self.cast.mallory, "!told", (who, mode, inner))
+
+    def _provoke(self) -> Call:
+        """A call that makes somebody who misbehaves do it: money moves to an accomplice, or in a bad token."""
+        armed = {who for who, told in self.state.shared.behaviour.items() if told.mode not in (0, Mode.SILENT)}
+        owed = [(to, k) for to, k in self.state.claims if (to if k == ETH else self.state.tokens[k].address) in armed]
+        bad = [k for k, t in self.state.tokens.items() if t.address in armed]
+        if owed and (self.random.random() < 0.5 or not bad):
+            return Call(self._someone(), "claimFor", self.random.choice(owed))
+        if not bad:
+            return self._told()
+        index, owner = self._mine()
+        return Call(owner, "deposit", (index, self.random.choice(bad), self._amount()), self._value(DEPOSIT))
 
     def _inner(self, who: str) -> Call:
         """What is called back: by the token or accomplice itself."""

@@ -28,6 +28,12 @@ SUM: Final = "uint256(t.outstanding) + t.claims + amount"
 OWNER: Final = "accounts[q.account].owner"
 ORIGIN: Final = "msg.sender != tx.origin || msg.sender.code.length != 0"
 CANONICAL: Final = "if (!ok) revert CalldataNotCanonical"
+LAG: Final = "uint256(timestamp) + maxLag < block.timestamp"
+LOCKED_DEPOSIT: Final = """nonReentrant
+        whenLive
+        onlyAccountOwner(index)
+    {
+        _checkToken"""
 OUT: Final = "q.token, q.outcome"
 MUTANTS: Final = (
     Mutant("outstanding is not lowered", "Custody", "        t.outstanding -= amount;\n", short=True),
@@ -53,6 +59,9 @@ MUTANTS: Final = (
     Mutant("tokens are anybody's to add", "Custody", "if (msg.sender != owner)", NEVER),
     Mutant("the operator may be a contract", "Settlement", f"if ({ORIGIN})", NEVER),
     Mutant("trailing data is taken", "Settlement", CANONICAL, CANONICAL.replace("!ok", "false")),
+    Mutant("a batch of the last second in time is refused", "Settlement", LAG, LAG.replace("<", "<=")),
+    Mutant("a batch of this second is refused", "Settlement", "if (timestamp > block.", "if (timestamp >= block."),
+    Mutant("deposits have no lock", "RequestQueue", LOCKED_DEPOSIT, LOCKED_DEPOSIT.removeprefix("nonReentrant")),
 )  # fmt: skip
 
 
