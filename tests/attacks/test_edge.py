@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from proofbook.operator.batcher import ProvingFailed
 from proofbook.operator.codes import OperatorError
@@ -87,7 +88,7 @@ def test_a_journal_that_fails_tells_no_stranger_where_it_is(populated, tmp_path,
 
 
 QUESTIONS = (
-    "/v1/batches?limit=500",
+    "/v1/batches?limit=100",
     "/v1/trades?market=COIN/ETH&limit=500",
     "/v1/markets/COIN-ETH/book?depth=200",
     "/v1/accounts/1",
@@ -104,11 +105,19 @@ def test_no_question_takes_long(populated, tmp_path, session):
         await s.client.post("/v1/batches")
         for id_ in range(1, 17):
             await s.post("/v1/orders", live.order(1, "sell", 1000 + id_, 10, id_), 201)
+        record = s.operator.store.list_batches(1)[0]
+        for number in range(record.number + 1, record.number + 600):  # as after a year
+            s.operator.store.put_batch(replace(record, number=number, raw_tx="00" * 6000, words=record.words * 4))
         for path in QUESTIONS:
-            began = time.monotonic()
-            answer = await s.client.get(path)
-            assert answer.status_code == 200, answer.text
-            assert time.monotonic() - began < 1 and len(answer.content) < 1 << 20, path
+            spent = []
+            for _ in range(5):
+                began = time.process_time()
+                answer = await s.client.get(path)
+                spent.append(time.process_time() - began)
+                assert answer.status_code == 200, answer.text
+            # Seconds of a core: orders wait so long for each such question.
+            assert min(spent) < 0.1 and len(answer.content) < 1 << 20, (path, spent)
+        assert (await s.client.get("/v1/batches?limit=101")).status_code == 400
 
     session(directory, work)
 

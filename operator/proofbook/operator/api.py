@@ -60,6 +60,7 @@ from proofbook.protocol.table import ACCOUNT_BITS, ID_BITS
 log = logging.getLogger(__name__)
 MAX_PENDING_SHOWN = 100
 MAX_ACCOUNTS_SHOWN = 100
+MAX_BATCHES_SHOWN = 100
 SHARES = 16
 """One account's hard cancels, withdrawals and transfers may be one part in so many of what may wait."""
 _FLUSH = "/v1/batches"
@@ -303,7 +304,7 @@ async def get_order(account: FromPath[str], id_: FromPath[str], op: Op) -> m.Ord
 
 
 @get("/v1/batches", summary="Batches, newest first")
-async def get_batches(op: Op, limit: Annotated[int, QueryParameter(ge=1, le=500)] = 50) -> m.BatchList:
+async def get_batches(op: Op, limit: Annotated[int, QueryParameter(ge=1, le=MAX_BATCHES_SHOWN)] = 50) -> m.BatchList:
     """Return the newest batches."""
     return m.BatchList(op.get_batches(limit))
 

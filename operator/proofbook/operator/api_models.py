@@ -20,7 +20,7 @@ GET    /v1/trades                ?market=S&limit=100   200 `TradeList`, newest f
 GET    /v1/accounts              ?owner=0x...          200 `AccountList`
 GET    /v1/accounts/{index}                            200 `AccountOut`
 GET    /v1/orders/{account}/{id}                       200 `OrderOut`
-GET    /v1/batches               ?limit=50 (1..500)    200 `BatchList`, newest first
+GET    /v1/batches               ?limit=50 (1..100)    200 `BatchList`, newest first
 GET    /v1/batches/{number}                            200 `BatchOut`
 POST   /v1/batches               ?wait=true            200 `FlushOut`: settles all pending (wait=false: 202, begun)
 GET    /v1/artifacts/exit/zkey                         200 bytes of the exit circuit's proving key

@@ -40,7 +40,7 @@ from proofbook.operator.proving import BatchProver
 from proofbook.operator.resubmit import Resubmission, Resubmitted
 from proofbook.operator.sequencer import Sequencer
 from proofbook.operator.settings import JOURNAL, Settings, load_api_token, load_operator_key, load_settings
-from proofbook.operator.store import BATCHES, BatchStore
+from proofbook.operator.store import BATCHES, BatchRecord, BatchStore
 from proofbook.operator.views import Views
 from proofbook.operator.watcher import Watcher
 from proofbook.operator.web import make_config
@@ -48,8 +48,8 @@ from proofbook.operator.workers import ProverPool
 from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.messages import domain_of
 from proofbook.protocol.state import State
-from proofbook.protocol.table import FEE_ACCOUNT
-from proofbook.protocol.words import page_from_words
+from proofbook.protocol.table import FEE_ACCOUNT, HEADER_LAYOUT, HEADER_WORDS
+from proofbook.protocol.words import unpack
 from proofbook.prover.workspace import Progress, silent
 
 log = logging.getLogger(__name__)
@@ -391,20 +391,14 @@ class Operator:
         numbers = {record.number for record in records}
         sealed = [s.plan for s in self.engine.settlement.in_flight if s.plan.number not in numbers]
         found = [format_plan(plan) for plan in reversed(sealed)]
-        return [*found, *(self._format_record(record.number) for record in records)][:limit]
+        return [*found, *map(_format_record, records)][:limit]
 
     def get_batch(self, number: int) -> m.BatchOut | None:
         """See `proofbook.operator.api.Service`."""
-        if self.store.get_batch(number) is not None:
-            return self._format_record(number)
+        if (record := self.store.get_batch(number)) is not None:
+            return _format_record(record)
         plan = self.engine.get_plan(number)
         return None if plan is None else format_plan(plan)
-
-    def _format_record(self, number: int) -> m.BatchOut:
-        record = self.store.get_batch(number)
-        assert record is not None
-        page = page_from_words(record.get_words(), self._sizes[record.size_id])
-        return format_batch(record, len(page.requests), len(page.actions), len(page.fees), page.header.new_root)
 
     def get_accounts_of(self, owner: int) -> list[int]:
         """See `proofbook.operator.api.Service`."""
@@ -423,6 +417,13 @@ class Operator:
         """See `proofbook.operator.api.Service`."""
         in_flight = self.engine.settlement.in_flight
         return in_flight[0].plan.first_request if in_flight else self.engine.settlement.next_request
+
+
+def _format_record(record: BatchRecord) -> m.BatchOut:
+    # Of the header alone: anybody may ask, for hundreds at once, and orders wait meanwhile.
+    _, packed, _, new_root = (int(record.words[64 * k : 64 * (k + 1)], 16) for k in range(HEADER_WORDS))
+    head = unpack(HEADER_LAYOUT, packed)
+    return format_batch(record, head["n_requests"], head["n_actions"], head["n_fees"], new_root)
 
 
 # --- running
