@@ -216,6 +216,16 @@ def test_the_way_out_is_told_without_the_operator(ask):
     assert ask("escape reclaim --id 5 --wallet bob", 1)["code"] == "not_now"
 
 
+def test_the_exchange_is_watched_without_the_operator(path, ask):
+    """All its proofs are checked; a wallet without a key watches no account."""
+    assert ask("watch --once --wallet nobody") == {"result": "info", "alerts": []}
+    words = shlex.split("watch --once --json --no-build --deadline 900000000 --wallet bob")
+    environment = {"PROOFBOOK_RPC": path.rpc, "PROOFBOOK_CONTRACT": "exchange/deployment.json"}
+    result = CliRunner().invoke(app, words, env=environment)
+    alerts = {row["code"]: row["severity"] for row in json.loads(result.stdout)["alerts"]}
+    assert (result.exit_code, alerts) == (3, {"deadline_near": "warning", "forced_exit_requested": "warning"})
+
+
 def test_tokens_are_told_from_the_chain(ask):
     eth, usd = ask("token list")["tokens"]
     assert (eth["symbol"], usd["symbol"], usd["quantum"], usd["step"]) == ("ETH", "USD", str(10**9), "0.000000001")
