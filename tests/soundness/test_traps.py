@@ -22,7 +22,10 @@ TRAPS: Final = {
     "padding that writes": ["M8 padding that writes", "M8 padding that answers"],
     "an id not under the signature": ["M3 an id not under the signature"],
     "products that overflow": ["M11 products that overflow: the price", "M11 products that overflow: the fee"],
-    "a token id past 16 bits that is another account's key": ["M2 a token id past 16 bits is another account's key"],
+    "a token id past 16 bits that is another account's key": [
+        "M2 a token id past 16 bits is another account's key",
+        "M2 a request's token past 16 bits is another account's",
+    ],
     "an account opened with made-up old balances": ["M6 an account opened with made-up old balances"],
     "an account that is opened twice": ["M6 an account is opened from nothing"],
     "a slot chain that never ends": ["M8 a slot chain that never ends"],

@@ -44,6 +44,24 @@ def register(c: Any, forging: Any, following: Any) -> None:
         lie.set("requestTokens", 0, lie.inputs["accountNewTokens"][1])
         return settled(lie)
 
+    @control(
+        "M2 a request's token past 16 bits is another account's",
+        without("rows/request.circom", "RangeCheck(TOKEN_BITS())(token);"),
+    )
+    def elsewhere(scene: Any) -> Any:
+        """Account 1's deposit of 5, in the same word as 4 of a token that is account 2's."""
+        lie = scene.page([scene.world.deposit(1, 3, 5)])
+        lie.set("requestToken", 0, 3 + (1 << 16))
+        lie.set("requestAmount", 0, 4)
+        lie.positions(0, "New", dict(scene.state.account(1).positions))
+        lie.set("requestTokens", 0, lie.inputs["accountNewTokens"][0])
+        lie.set("accountEnabled", 1, 1)
+        lie.set("accountIndex", 1, 2)
+        for side in ("Old", "New"):
+            lie.holder(1, side, scene.state.account(2))
+        lie.positions(1, "New", {**dict(scene.state.account(2).positions), 3: 4})
+        return settled(lie)
+
     @control("M1 old balances made up", without("lib/merkle.circom", "pick[h].out === before[h];"))
     def made_up(scene: Any) -> Any:
         lie = scene.page([scene.world.deposit(1, 1, 5)])
