@@ -153,7 +153,7 @@ class _Needs:
     rows: dict[RowKey, SignedAction] = field(default_factory=dict)
     accounts: set[int] = field(default_factory=set)
     deltas: list[tuple[int, int, int]] = field(default_factory=list)
-    fees: Counter[int] = field(default_factory=Counter)
+    fees: dict[int, int] = field(default_factory=dict)
 
 
 def _get_needs(entry: Entry, fee_account: int) -> _Needs:
@@ -165,11 +165,13 @@ def _get_needs(entry: Entry, fee_account: int) -> _Needs:
     if isinstance(entry, TradeEntry):
         for trade in entry.trades:
             needs.deltas.extend(get_deltas(trade))
-            quote = trade.parts[0].signed.action.quote
-            needs.fees[quote] += sum(part.fee for part in trade.parts)
-        needs.fees = +needs.fees
-        needs.deltas.extend((fee_account, token, amount) for token, amount in needs.fees.items())
-        needs.accounts |= {fee_account} if needs.fees else set()
+            maker, taker = trade.parts
+            if fee := maker.fee + taker.fee:
+                quote = maker.signed.action.quote
+                needs.fees[quote] = needs.fees.get(quote, 0) + fee
+        if needs.fees:
+            needs.deltas.extend((fee_account, token, amount) for token, amount in needs.fees.items())
+            needs.accounts.add(fee_account)
     elif isinstance(entry, ActionEntry):
         a = entry.signed.action
         if a.type != ActionType.CANCEL:
@@ -200,7 +202,7 @@ class _Draft:
         self.rows: dict[RowKey, list[int]] = {}
         self.signed: dict[RowKey, SignedAction] = {}
         self.accounts: set[int] = set()
-        self.fees: Counter[int] = Counter()
+        self.fees: dict[int, int] = {}
         self.trades: list[int] = []
         self.holdings: Holdings = {}
         self._acted: set[int] = set()
@@ -215,24 +217,26 @@ class _Draft:
         if not self._has_room(needs) or not self._obeys(entry, needs):
             return False
         for key, signed in needs.rows.items():
-            self.signed.setdefault(key, signed)
-            self.rows.setdefault(key, [0, 0, 0])
-            self._acted.add(key[0])
+            if key not in self.rows:
+                self.signed[key], self.rows[key] = signed, [0, 0, 0]
+                self._acted.add(key[0])
         self.accounts |= needs.accounts
-        self.fees += needs.fees
+        for token, amount in needs.fees.items():
+            self.fees[token] = self.fees.get(token, 0) + amount
         for account, token, delta in needs.deltas:
-            amounts = self.holdings.setdefault(account, dict(self._sealed.get(account, {})))
+            amounts = self.holdings.get(account)
+            if amounts is None:
+                amounts = self.holdings[account] = dict(self._sealed.get(account, {}))
             amounts[token] = amounts.get(token, 0) + delta
         self._book(entry)
         return True
 
     def _has_room(self, needs: _Needs) -> bool:
         limits = self._limits
-        return (
-            len(self.rows.keys() | needs.rows.keys()) <= min(limits.actions, MAX_ACTIONS)
-            and len(self.accounts | needs.accounts) <= limits.accounts
-            and len(self.fees.keys() | needs.fees.keys()) <= limits.fees
-        )
+        rows = len(self.rows) + len(needs.rows) - len(self.rows.keys() & needs.rows.keys())
+        accounts = len(self.accounts) + len(needs.accounts) - len(self.accounts & needs.accounts)
+        fees = len(self.fees) + len(needs.fees) - len(self.fees.keys() & needs.fees.keys())
+        return rows <= min(limits.actions, MAX_ACTIONS) and accounts <= limits.accounts and fees <= limits.fees
 
     def _obeys(self, entry: Entry, needs: _Needs) -> bool:
         """Tell whether rules that later entries can't mend allow this one in this batch."""
