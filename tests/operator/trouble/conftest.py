@@ -47,6 +47,8 @@ def load(path: Path) -> Any:
 
 service = load(HERE.parent / "service" / "conftest.py")
 faults = load(HERE / "proxy.py")
+lives = load(HERE / "lives.py")
+disks = load(HERE / "disks.py")
 live_exchange, live, populated, session, crash = (
     service.live_exchange,
     service.live,
@@ -182,6 +184,32 @@ def proxy(live_exchange: Any) -> Iterator[Any]:
 def fault() -> Any:
     """The kinds of faults."""
     return faults
+
+
+@pytest.fixture
+def maker() -> Iterator[Any]:
+    """Makes operators that are processes of their own."""
+    made = lives.Maker()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def begin() -> Any:
+    """The class `Life`."""
+    return lives.Life
+
+
+@pytest.fixture
+def limited_files() -> Callable[[Path], Any]:
+    """Makes `LimitedFiles` in a directory."""
+    return lambda path: disks.LimitedFiles(path, lives.Maker, lives.children)
+
+
+@pytest.fixture
+def small_disk(limited_files: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """Makes a `SmallDisk` in a directory, the other kind where nobody may mount anything."""
+    return lambda path: disks.SmallDisk(path, lives.Maker) if disks.can_mount(path) else limited_files(path)
 
 
 @pytest.fixture

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+
 import pytest
 
 from proofbook.operator import commands as c
 from proofbook.operator.journal import Journal, JournalDisk
 from proofbook.operator.store import BatchStore, RequestRecord, StoreDisk
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trouble")]
+
 ROWS = 200
+DISK = 7  # victim.py's exit code
 
 
 def fill(database):
@@ -71,3 +77,91 @@ def test_a_full_store_says_so_and_keeps_what_it_had(tmp_path, report):
     assert store.list_requests(0, 2 * ROWS) == records
     store.close()
     report("faults", "disk full: store, SQLite's limit")
+
+
+# --- the whole operator
+
+
+@pytest.fixture(params=["small disk", "files that can't grow"])
+def disk(request, tmp_path, small_disk, limited_files):
+    """A disk that can be filled, and freed again."""
+    kinds = {"small disk": small_disk, "files that can't grow": limited_files}
+    made = kinds[request.param](tmp_path)
+    yield made
+    made.maker.close()
+
+
+def count_batches(life):
+    return len([b for b in life.ask("GET", "/v1/batches").json()["batches"] if b["state"] == "confirmed"])
+
+
+def get_code(life):
+    """Why it stopped, "" while it works; "disk" also when it could not even start."""
+    if life.is_over():
+        return "disk" if life.code == DISK else f"exit {life.code}"
+    answer = life.ask("GET", "/v1/health")
+    return "" if answer is None or answer.status_code == 200 else answer.json()["error"]["code"]
+
+
+def place_until_refused(life, live, first):
+    """Place resting orders; return the ids acknowledged, and the refusal."""
+    for id_ in range(first, first + 15):
+        answer = life.ask("POST", "/v1/orders", live.order(1, "sell", 1000, 1, id_))
+        if answer.status_code != 201:
+            return list(range(first, id_)), id_, answer
+    raise AssertionError("a full disk takes everything")
+
+
+def test_an_operator_whose_disk_is_full_stops_and_goes_on_once_there_is_room(
+    populated, session, check, begin, disk, tmp_path, report
+):
+    live = populated
+    directory = live.directory(disk.directory, batch_interval_s=86_400.0, min_actions=240)
+
+    def start():
+        return begin(disk.maker, directory, inside=disk.inside)
+
+    # An order that can't be kept is not acknowledged, and no other one is taken.
+    life = start()
+    assert life.ask("POST", "/v1/orders", live.order(1, "sell", 1000, 1, 1)).status_code == 201
+    disk.fill()
+    kept, refused, answer = place_until_refused(life, live, 2)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "disk")
+    again = life.ask("POST", "/v1/orders", live.order(1, "sell", 1000, 1, refused + 1))
+    assert (again.status_code, again.json()["error"]["code"]) == (503, "stopped")
+    assert get_code(life) == "disk"
+    assert life.end(signal.SIGTERM) == 0
+    # It can't start like this, and says so: not that the files are damaged.
+    life = start()
+    life.wait_for(lambda: get_code(life), "it works on a full disk")
+    assert get_code(life) == "disk"
+    life.end()
+    disk.free()
+
+    # Every acknowledged order is there, and nothing else.
+    life = start()
+    orders = life.ask("GET", "/v1/accounts/1").json()["open_orders"]
+    assert [int(order["id"]) for order in orders] == [1, *kept]
+    assert life.ask("POST", "/v1/orders", live.order(1, "sell", 1000, 1, refused)).status_code == 201
+    lots = len(kept) + 2
+    bought = life.ask("POST", "/v1/orders", live.order(2, "buy", 1000, lots, 1))
+    assert bought.json()["order"]["status"] == "filled"
+    # In the middle of a batch.
+    before = count_batches(life)
+    assert life.ask("POST", "/v1/batches?wait=false").status_code == 202
+    life.wait_for(lambda: life.ask("GET", "/v1/health").json()["in_flight"], "nothing is settled")
+    disk.fill()
+    life.wait_for(lambda: get_code(life), "it works on a full disk")
+    assert get_code(life) in ("disk", "proving_failed")
+    assert life.end(signal.SIGTERM) == 0
+    disk.free()
+
+    async def finish(s):
+        await s.operator.flush()
+        check(live, s.operator)
+        return s.operator.batcher.number
+
+    # Moved, as it may be while it is stopped.
+    moved = shutil.copytree(directory, tmp_path / "moved")
+    assert session(moved, finish) > before
+    report("faults", f"disk full: {type(disk).__name__}")

@@ -19,9 +19,11 @@ from typing import Any
 
 from proofbook.operator import commands as c
 from proofbook.operator import service
+from proofbook.operator.disk import is_disk_error
 from proofbook.operator.journal import Journal
 from proofbook.operator.l1 import L1
 from proofbook.operator.store import BatchStore
+from proofbook.protocol.errors import ProofbookError
 
 STEPS: dict[str, tuple[Any, str, Callable[..., bool]]] = {
     "requests stored": (BatchStore, "put_requests", lambda *_: True),
@@ -84,9 +86,12 @@ def arm(point: str) -> None:
 
 
 def live(directory: Path, point: str) -> None:
-    """Be an operator."""
+    """Be an operator; end with 7 where the disk is the reason, with 8 for any other one that is named."""
     arm(point)
-    service.run(directory)
+    try:
+        service.run(directory)
+    except (ProofbookError, OSError) as error:
+        os._exit(7 if is_disk_error(error) or getattr(error, "code", "") == "disk" else 8)
 
 
 def main() -> None:
