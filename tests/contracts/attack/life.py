@@ -302,12 +302,26 @@ class Life:
         return calls
 
     def _pay_out(self) -> None:
-        """Everybody who misbehaves stops it, and all claims are paid, and not twice."""
+        """All claims are paid, each tried twice; who misbehaves holds up nobody else, and stops it in the end."""
+        self._try_claims()
+        stuck = {(to, k) for to, k in self.state.claims if self._is_honest(k) and (to, k) not in self._own_fault()}
+        if stuck:
+            raise self._violation(self.log[-1], f"others' behaviour holds up the claims {sorted(stuck)}")
         for who in (*self.cast.contracts, *self.cast.bad_tokens):
             self._now(Call(self.cast.mallory, "!told", (who, 0, None)))
+        self._try_claims()
+
+    def _try_claims(self) -> None:
         claims = [*self.state.claims]
         self.random.shuffle(claims)
         for to, token in claims:
             call = Call(self.cast.mallory, "claimFor", (to, token))
             self._now(call)
             self._now(call)
+
+    def _is_honest(self, token: int) -> bool:
+        return token == ETH or self.state.tokens[token].address in self.cast.good_tokens
+
+    def _own_fault(self) -> set[tuple[str, int]]:
+        """Claims of accomplices, who may refuse to be paid in ETH."""
+        return {(who, ETH) for who in self.cast.contracts}

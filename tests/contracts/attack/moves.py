@@ -119,7 +119,11 @@ class Moves:
         return self.batches.make(self.state, base or Base.of(self.state), self.now, unsound)
 
     def _by_operator(self, batch: Batch) -> Call:
-        return Call(self.state.operator, "commit", batch.args)
+        return Call(self._operator(), "commit", batch.args)
+
+    def _operator(self) -> str:
+        """Who commits; somebody else if the role went to a token, which sends no transactions."""
+        return self.state.operator if self.state.operator in self.cast.people else self._someone()
 
     def _keep(self, batch: Batch) -> None:
         self.pool.append(batch)
@@ -151,7 +155,7 @@ class Moves:
 
     def _tampered(self) -> Call:
         batch = self.random.choice(self.pool) if self.pool and self.random.random() < 0.2 else self._batch()
-        return Call(self.state.operator, "commit", self.batches.tampered(batch.args, self.state, self.now))
+        return Call(self._operator(), "commit", self.batches.tampered(batch.args, self.state, self.now))
 
     def _lying_header(self) -> Call:
         """A batch that is proven for another place in history, another exchange or another fee account."""
@@ -184,7 +188,7 @@ class Moves:
         return Call(self.random.choice((call.sender, self._someone())), "uncanonical", data=data)
 
     def _rotate(self) -> Call:
-        operator = self.state.operator
+        operator = self._operator()
         to = self.random.choice((*self.cast.operators, *self.cast.contracts, self._someone(), ZERO))
         if self.random.random() < 0.3:
             return Call(self._someone(), "rotateOperator", (to,))
