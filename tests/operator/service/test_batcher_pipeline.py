@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from proofbook.chain.events import batches_since
-from proofbook.operator.batcher import queued
+from proofbook.operator.batcher import Frozen, queued
 from proofbook.protocol.table import ETH_TOKEN
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("live")]
@@ -202,7 +202,8 @@ def test_a_nonce_that_something_else_used_is_not_waited_for(populated, session, 
     live.w3.eth.wait_for_transaction_receipt(live.w3.eth.send_transaction({"from": operator, "to": operator}))
 
     async def work(s):
-        await s.operator.flush()
+        s.impatient(replace_after_s=10_000)
+        await asyncio.wait_for(s.operator.flush(), 120)
         return [s.operator.store.get_batch(number).nonce for number in (1, 2)]
 
     assert session(directory, work) == [1, 2]
@@ -314,9 +315,12 @@ def test_what_is_mined_before_a_freeze_is_settled_and_the_rest_given_up(populate
         live.by("alice").freeze(queued(oldest[0]))
         s.impatient(confirmations=4)
         flush = asyncio.create_task(s.operator.flush())
+        await until(lambda: s.operator.batcher.get_stages() == [(1, "mined"), (2, "proven")])
+        await asyncio.sleep(0.5)  # time to ask for batch 2, and to be told that the exchange is frozen
+        assert not flush.done() and not s.operator.engine.frozen
         live.anvil.mine(6)
         await asyncio.wait([flush])
-        return flush.exception() or flush.result()
+        assert isinstance(flush.exception(), Frozen)
 
     session(directory, work)
 
