@@ -16,6 +16,7 @@ from rich.console import Console
 
 from proofbook.bench import batches, circuits, matching, recovery
 from proofbook.bench.__main__ import FLOW_VARIABLE, parse
+from proofbook.bench.depth import measure_depth
 from proofbook.bench.flows import TRADERS, make_config, make_flow, make_flows, synthetic
 from proofbook.bench.measure import Clock, get_machine, percentile, slope, tidy, write_json
 from proofbook.bench.plot import Panel, draw, get_decades
@@ -143,8 +144,14 @@ def test_matching_figures_and_their_table():
     assert len({peer["fills"] for peer in row["peers"].values()}) == 1 < len(row["peers"])
     assert row["state_hash"] == matching.measure_rate(flow)["state_hash"]
     out = StringIO()
-    show(Console(file=out, width=240), "matching", {"rows": [row]})
+    show(Console(file=out, width=240), "matching", {"rows": [row], "depth": measure_depth([10])})
     assert "bare dictionaries" in out.getvalue() and row["state_hash"] not in out.getvalue()
+
+
+def test_depth_is_what_was_asked_for():
+    rows = measure_depth([400, 1000])
+    assert [row["resting_orders"] for row in rows] == [400, 1000]
+    assert all(row["cpu_us_per_command"] > 0 for row in rows)
 
 
 def test_recovery_replays_what_was_written(tmp_path):
@@ -198,6 +205,8 @@ def test_plot_places_points_on_logarithmic_axes():
 def test_growth_shows_what_was_measured():
     found = {"recovery": {"rows": [{"commands": 100, "seconds": 0.1}, {"commands": 1000, "seconds": 1.0}]}}
     assert "Recovery" in draw_growth(found) and "Proving" not in draw_growth(found)
+    depth = [{"resting_orders": 10, "cpu_us_per_command": 5.0}, {"resting_orders": 100, "cpu_us_per_command": 6.0}]
+    assert "Matching" in draw_growth({"matching": {"rows": [], "depth": depth}})
 
 
 def test_command_line(monkeypatch):

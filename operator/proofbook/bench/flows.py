@@ -36,7 +36,7 @@ TRADERS: Final = 256
 _FUNDS: Final = 10**15
 _MAX_OPEN: Final = 200
 # The engine never looks at signatures, the sequencer has; but the journal keeps them, as long as real ones.
-_UNSIGNED: Final = Signature(Point(R - 1, R - 2), SUBGROUP_ORDER - 1)
+UNSIGNED: Final = Signature(Point(R - 1, R - 2), SUBGROUP_ORDER - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class _Maker:
         )
         self._refs[intent.ref] = (account, action.id)
         op = Op(intent.ref, int(intent.side), intent.price, intent.lots, bool(intent.flags & Flag.IOC))
-        return c.PlaceOrder(SignedAction(action, _UNSIGNED)), op
+        return c.PlaceOrder(SignedAction(action, UNSIGNED)), op
 
     def _next_id(self, account: int) -> int:
         slots, state = MAINNET.slots, self.engine.registry.accounts[account]
@@ -169,7 +169,7 @@ class _Maker:
         if key is None or self.engine.trading.find(*key) is None:
             return None
         action = cancel(domain=DOMAIN, account=key[0], id=key[1], valid_until=UNTIL)
-        return c.Cancel(SignedAction(action, _UNSIGNED)), Op(intent.ref, 0, 0, 0, False)
+        return c.Cancel(SignedAction(action, UNSIGNED)), Op(intent.ref, 0, 0, 0, False)
 
 
 def make_flow(name: str, intents: Iterable[Intent], limit: int) -> Flow:

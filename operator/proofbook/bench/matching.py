@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from proofbook.bench.depth import measure_depth
 from proofbook.bench.flows import Flow, make_config, make_flows
 from proofbook.bench.measure import Clock, Json, peak_mib, percentile
 from proofbook.operator.book import BUY, SELL, Order, SortedBook
@@ -20,6 +21,7 @@ from proofbook.protocol.table import Flag
 from proofbook.prover.workspace import repository_root
 
 _OURS = "proofbook, book alone"
+_DEPTHS = (1000, 10_000, 100_000)
 _WIDE = Width(makers=1 << 30, accounts=1 << 30)
 
 
@@ -132,4 +134,4 @@ def measure_flow(flow: Flow, python: Path | None) -> Json:
 def run(limit: int, flow_file: Path | None) -> Json:
     """Return the figures of ``matching.json``."""
     rows: list[Any] = [measure_flow(flow, find_peers()) for flow in make_flows(limit, flow_file)]
-    return {"rows": rows, "peak_mib": peak_mib()}
+    return {"rows": rows, "depth": measure_depth(_DEPTHS), "peak_mib": peak_mib()}

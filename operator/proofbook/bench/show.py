@@ -69,6 +69,7 @@ def show(console: Console, subject: str, document: Json) -> None:
     if subject == "prover":
         steps = [{"circuit": row["circuit"], **row["native_steps_s"]} for row in rows]
         console.print(make_table("prover: seconds a step of the native proof", steps))
+        console.print(make_table("matching by depth", document["depth"]))
     if subject == "recovery":
         console.print(make_table("recovery, with batches", [document["with_batches"]]))
     if subject == "circuits":
@@ -93,6 +94,11 @@ def draw_growth(found: dict[str, Json]) -> str:
             "bytes per order": _points(chain, "orders", "calldata_bytes_per_order"),
         }
         panels.append(Panel("On the chain", "orders in the batch", "per order", lines))
+    if matching := found.get("matching"):
+        points = [(row["resting_orders"], row["cpu_us_per_command"]) for row in matching["depth"]]
+        panels.append(
+            Panel("Matching", "resting orders, each at a price of its own", "us a command", {"engine": points})
+        )
     if recovery := found.get("recovery"):
         lines = {"replay": _points(recovery, "commands", "seconds")}
         panels.append(Panel("Recovery", "commands in the journal", "seconds", lines))
