@@ -44,6 +44,8 @@ class Proxy(ThreadingHTTPServer):
         Every request's method and parameters, in order.
     max_range : int
         Blocks of events in one query.
+    lie : callable
+        What becomes of a method's result.
     """
 
     daemon_threads = True
@@ -55,6 +57,7 @@ class Proxy(ThreadingHTTPServer):
         self.mood: Callable[[int, str], str | None] = lambda n, method: None
         self.max_range = 1 << 40
         self.held = threading.Event()
+        self.lie: Callable[[str, Any], Any] = lambda method, result: result
 
     @property
     def url(self) -> str:
@@ -100,7 +103,10 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(json.dumps({"jsonrpc": "2.0", "id": id_, "error": {"code": code, "message": message}}).encode())
 
     def when_None(self, proxy: Proxy, body: bytes, id_: int) -> None:
-        self.reply(proxy.ask(body))
+        told = json.loads(proxy.ask(body))
+        if "result" in told:
+            told["result"] = proxy.lie(json.loads(body)["method"], told["result"])
+        self.reply(json.dumps(told).encode())
 
     def when_busy(self, proxy: Proxy, body: bytes, id_: int) -> None:
         self.reply(b"slow down", 429, Retry_After="1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from proofbook.verifier.rpc import Rpc
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("settled")]
 
 ETH, USD = 1, 2
+KILLS = 60 if os.environ.get("PROOFBOOK_LONG") == "1" else 4
 
 
 @pytest.fixture
@@ -74,6 +76,19 @@ def test_killed_after_every_step_it_takes_each_of_them_once(settled, words, let_
     assert json.loads(done.stdout) == {"steps": [], "next": {"step": "done"}}
     assert settled.w3.eth.get_transaction_count(bob.address) == before + len(seen)
     assert settled.token.functions.balanceOf(bob.address).call() == 4969 * 1000
+
+
+def test_killed_at_any_time_it_ends_with_all_the_money(settled, words, let_pass):
+    """Killed after longer and longer times, wherever it is then; half of them after the deadline."""
+    options = words("alice", "--wait", "--poll", "0.2")
+    for run in range(KILLS):
+        if run == KILLS // 2:
+            let_pass()
+        with running(options):
+            time.sleep(1.0 + 6.0 * (run % (KILLS // 2)) / KILLS)
+    assert subprocess.run([sys.executable, "-m", "proofbook.escape.cli", *options], check=True).returncode == 0
+    assert settled.token.functions.balanceOf(settled.people["alice"].address).call() == (100 + 30) * 1000
+    assert Escape(settled.anvil.url, settled.address, settled.people["alice"]).owned().claims == {}
 
 
 def test_one_command_waits_for_the_deadline_and_ends_with_the_money(settled, words, let_pass):

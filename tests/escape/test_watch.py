@@ -199,6 +199,44 @@ def test_a_false_batch_accepted_by_the_contract(settled, eye):
     assert {row["about"] for row in watch.rows if row["code"] == "root"} >= {"batch_transition", "root"}
 
 
+def test_proofs_that_no_run_checked_are_checked_by_the_next(settled, eye):
+    """Whatever checkpoints say: of a run that began later, of another's watch, or without its memory."""
+    accept_any_proof(settled)
+    assert eye(proofs_from=6).look() == {}
+    commit_falsely(settled, 0)
+    late = eye(proofs_from=6)
+    assert late.look() == {}
+    assert eye("fee_owner", proofs_from=5).look()["proof"] == "critical"
+    first = eye(proofs_from=5)
+    assert first.look() == {"proof": "critical"}
+    next(first.watch._file.parent.glob("*.json")).unlink()
+    assert eye(proofs_from=5).look() == {"proof": "critical"}
+
+
+def test_an_exit_that_took_something_else(settled, eye, let_pass):
+    """Bob leaves with one dollar in place of all he has, by a contract that takes any proof."""
+    accept_any_proof(settled)
+    watch = eye()
+    watch.look()
+    let_pass()
+    bob = Escape(settled.anvil.url, settled.address, settled.people["bob"])
+    bob.freeze()
+    exit_ = settled.by("bob").contract.functions.exit(
+        2, settled.people["bob"].address, USD << 224, [0, 0, 0, 0, 1 << 128], [0] * 8
+    )
+    settled.w3.eth.wait_for_transaction_receipt(exit_.transact({"from": settled.operator}))
+    found = watch.look()
+    assert {found[code] for code in ("exit_wrong", "books", "frozen")} == {"critical"}
+
+
+def test_a_batch_whose_data_a_node_does_not_have(settled, eye, proxy):
+    watch = eye(url=proxy.url, cache=False)
+    assert watch.look() == {}
+    proxy.lie = lambda method, result: None if method == "eth_getTransactionByHash" else result
+    found = eye(url=proxy.url, cache=False).look()
+    assert found["data"] == found["root"] == "critical"
+
+
 def test_other_code_and_other_keys_than_before(settled, eye):
     first = eye(build=True)
     assert first.look() == {}
@@ -299,6 +337,13 @@ def test_exit_codes_of_a_single_look(settled, command):
     settled.anvil.rpc("anvil_setBalance", settled.address, "0x1")
     code, told = command("alice")
     assert (code, told["result"]) == (4, "critical") and told["alerts"][0]["code"] == "insolvent"
+
+
+def test_a_single_look_at_nothing_is_critical(settled, command, monkeypatch):
+    monkeypatch.setattr("proofbook.verifier.rpc.MAX_TRIES", 1)
+    monkeypatch.setattr(settled.anvil, "url", "http://127.0.0.1:9")
+    code, told = command("alice")
+    assert (code, [row["code"] for row in told["alerts"]]) == (4, ["node_unreachable"])
 
 
 def test_what_can_not_begin_is_an_error(settled, capsys, monkeypatch):

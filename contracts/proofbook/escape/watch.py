@@ -169,6 +169,8 @@ class Memory:
         As they were first seen.
     bad_proofs : mapping of int to str
         Batches whose proof does not hold, and why.
+    proofs_from : int
+        The first batch whose proof was checked.
     own_keys : mapping of int to (int, int)
         By account.
     balances : mapping of int to (mapping of int to int)
@@ -181,6 +183,7 @@ class Memory:
     code_hash: str = ""
     keys_hash: str = ""
     bad_proofs: Mapping[int, str] = field(default_factory=dict)
+    proofs_from: int = 0
     own_keys: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     balances: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
     exited: frozenset[int] = frozenset()

@@ -156,16 +156,16 @@ class Watch:
         self.place, self.options = place, options
         self._out, self._progress, self._stop = out, progress, stop
         rpc = Rpc(place.rpc, trust_env=options.trust_env, pause=self._pause, tell=progress)
-        # Checkpoints of its own: what others rebuilt had no proofs checked.
-        cache = None if place.cache is None else place.cache / "watch"
+        self._owner = place.owner or (place.account.address if place.account is not None else "")
+        # Checkpoints of its own: what others rebuilt had no proofs checked, or another memory knows of bad ones.
+        whose = f"{parse_address(self._owner):040x}" if self._owner else "all"
+        cache = None if place.cache is None else place.cache / f"watch-{whose}"
         self.escape = Escape(
             rpc, place.contract, place.account, place.artifacts, place.first_block, self._reads, cache, self._on_batch
         )
-        self._owner = place.owner or (place.account.address if place.account is not None else "")
         self._webhook = Webhook(options.webhook, progress, options.trust_env, self._pause) if options.webhook else None
-        whose = f"{parse_address(self._owner):040x}" if self._owner else "all"
-        self._file = None if cache is None else cache / f"{self.escape.address}-{whose}.json"
-        self.memory = load_memory(self._file, progress) if self._file is not None else Memory()
+        self._file = None if cache is None else cache / f"{self.escape.address}.json"
+        self.memory = self._remembered()
         self._checker: ProofChecker | None = None
         self._code_known: tuple[str, bool | None] | None = None
         self._artifacts_seen: tuple[object, str] | None = None
@@ -177,6 +177,17 @@ class Watch:
         """Tell how far a rebuild is; every later look reads a few blocks, and that is no news."""
         if not (self._has_looked and text.startswith("read block")):
             self._progress(text)
+
+    def _remembered(self) -> Memory:
+        """Return what earlier runs saw. Proofs that none of them checked are checked now, whatever was kept."""
+        if self._file is None:
+            return Memory(proofs_from=self.options.proofs_from)
+        memory = load_memory(self._file, self._progress)
+        if not memory.seen_at or self.options.proofs_from < memory.proofs_from:
+            for path in self._file.parent.glob(f"*-{self.escape.address}/*.ledger"):
+                path.unlink(missing_ok=True)
+            memory = replace(memory, proofs_from=self.options.proofs_from)
+        return memory
 
     # --- one look
 

@@ -112,6 +112,7 @@ class Checkpoints:
         """
         for path in reversed(self._files()):
             try:
+                self._progress(f"checking what was kept in {path.name}")
                 ledger = self._read(path, exchange)
                 # A node that lags behind says nothing about blocks to come.
                 if ledger.block <= exchange.block:

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="proofbook-verify",
         description="Check an exchange over JSON-RPC alone: code, keys, history, proofs, money.",
     )
-    parser.add_argument("--rpc", required=True, metavar="URL", help="a node's http address")
+    parser.add_argument("--rpc", required=True, metavar="URL", help="a node's http address, or several with commas")
     parser.add_argument("--contract", required=True, metavar="ADDRESS", help="the exchange's contract")
     parser.add_argument(
         "--first-block", type=_block, default=0, metavar="N", help="block of the deployment, or earlier"

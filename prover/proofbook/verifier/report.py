@@ -89,7 +89,7 @@ def verify_exchange(rpc_url: str | Rpc, contract: str, progress: Progress = sile
     Parameters
     ----------
     rpc_url : str or Rpc
-        A node.
+        A node, or several with commas between.
     contract : str
         The contract's address.
     progress : Progress
@@ -109,7 +109,7 @@ def verify_exchange(rpc_url: str | Rpc, contract: str, progress: Progress = sile
     InvalidValue
         For a malformed address.
     """
-    rpc = Rpc(rpc_url) if isinstance(rpc_url, str) else rpc_url
+    rpc = Rpc(rpc_url, tell=progress) if isinstance(rpc_url, str) else rpc_url
     progress("reading the contract")
     exchange = read_exchange(rpc, contract)
     return _Check(rpc, exchange, progress, first_block).report()
