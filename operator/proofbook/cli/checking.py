@@ -33,7 +33,7 @@ _COLUMNS = ("number", "state", "orders", "trades", "requests", "witness_s", "pro
 
 
 def _table(console: Console, title: str, batches: list[dict[str, Any]]) -> None:
-    rows = [[_short(found[name]) for name in _COLUMNS] for found in batches]
+    rows = [[_short(found.get(name, "")) for name in _COLUMNS] for found in batches]
     table(console, title, _COLUMNS, rows)
 
 
@@ -43,7 +43,7 @@ def _short(value: Any) -> str:
 
 @batch.command("list")
 def list_batches(
-    limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100, help="At most so many.")] = 20,
     wallet: WalletOption = DEFAULT_WALLET,
     api: ApiOption = "",
     as_json: JsonFlag = False,
