@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from proofbook.cli.main import app
 from proofbook.cli.session import WalletFile, save_wallet
 from proofbook.client.keys import Trader
-from proofbook.operator.settings import SettingsError, load_operator_key, write_private
+from proofbook.operator.settings import SettingsError, load_api_token, load_operator_key, write_private
 from proofbook.protocol.secrets import SECRET, without_secrets
 from proofbook.prover.process import run
 
@@ -139,6 +139,16 @@ def test_an_operators_key_is_not_read_where_others_may_read_or_write_it(tmp_path
         with pytest.raises(SettingsError) as caught:
             load_operator_key(tmp_path)
         assert KEY[-6:] not in str(caught.value)
+
+
+def test_a_token_that_others_can_read_is_told(tmp_path, caplog):
+    path = tmp_path / "api.token"
+    for mode, told in ((0o600, False), (0o640, True), (0o604, True)):
+        path.write_text("correct horse battery\n")
+        path.chmod(mode)
+        caplog.clear()
+        assert load_api_token(tmp_path) == "correct horse battery"
+        assert ("can be read by others" in caplog.text) == told and "correct" not in caplog.text
 
 
 def test_wallets_keep_their_nodes_address_to_themselves(wallet: Any):

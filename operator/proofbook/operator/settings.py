@@ -12,6 +12,7 @@ DIRECTORY/journal.sqlite    everything that happened
 from __future__ import annotations
 
 import json
+import logging
 import re
 import tomllib
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from proofbook.protocol.errors import InvalidValue
 from proofbook.protocol.messages import parse_address
 from proofbook.protocol.table import ETH_TOKEN, PRESETS, Preset
 
+log = logging.getLogger(__name__)
 MAX_CONFIG_BYTES: Final = 1 << 20
 MAX_SECRET_BYTES: Final = 256
 CONFIG: Final = "config.toml"
@@ -248,6 +250,8 @@ def load_api_token(directory: Path) -> str:
     token = _read(path, MAX_SECRET_BYTES, "").strip()
     if len(token) < 16 or not token.isascii():
         raise SettingsError(f"{path} must hold at least 16 ASCII characters")
+    if path.stat().st_mode & 0o077:
+        log.warning("%s can be read by others on this machine: chmod 600 %s", path, path)
     return token
 
 
