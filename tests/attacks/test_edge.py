@@ -143,6 +143,35 @@ def test_one_account_does_not_keep_others_out_for_nothing(populated, tmp_path, s
     session(directory, work, max_pending=48)
 
 
+OTHER_FORMS = {
+    "application/x-msgpack": b"\xdf\xff\xff\xff\xff",
+    "application/msgpack": b"\xdd\xff\xff\xff\xff",
+    "multipart/form-data; boundary=x": b'--x\r\ncontent-disposition: form-data; name="a"\r\n\r\nb\r\n' * 2000
+    + b"--x--",
+    "multipart/form-data": b"--",
+    "application/x-www-form-urlencoded": b"a=b&" * 20_000,
+    "application/xml": b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>',
+    "text/plain": b"{}",
+    "": b"{}",
+    "application/json; charset=utf-16": "{}".encode("utf-16"),
+    "application/json": b'{"account": 1, "account": 2}',
+}
+
+
+def test_other_forms_of_bodies_are_refused(directory, session):
+    async def work(s):
+        before = s.operator.engine.command_seq
+        for path in ("/v1/orders", "/v1/orders/batch", "/v1/cancels", "/v1/withdrawals", "/v1/transfers"):
+            for kind, body in OTHER_FORMS.items():
+                for encoding in ({}, {"content-encoding": "gzip"}):
+                    answer = await s.client.post(path, content=body, headers={"content-type": kind, **encoding})
+                    assert 400 <= answer.status_code < 500, (path, kind, answer.text)
+                    assert answer.json()["error"]["code"] and b"root:" not in answer.content
+        assert s.operator.engine.command_seq == before
+
+    session(directory, work)
+
+
 def test_no_page_of_the_api_runs_scripts_of_other_hosts(directory, session):
     async def work(s):
         for path in ("/schema", "/schema/openapi.json", "/schema/swagger", "/schema/redoc", "/schema/elements", "/"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import resource
 import signal
@@ -226,6 +227,20 @@ def test_odd_requests_get_nothing(request_, served):
         # A handshake for a websocket is answered as the plain request that it is, too.
         assert 400 <= status < 500 or (b"websocket" in request_ and status == 200), answer[:200]
         assert b"0x" not in answer or status == 200
+
+    served(attack)
+
+
+def test_nonsense_does_not_fill_the_log(served, caplog):
+    caplog.set_level(logging.INFO)
+
+    def attack(door):
+        caplog.clear()
+        for _ in range(20):
+            assert is_ended(door.knock(b"\x00\r\n\r\n"), 10)
+            is_ended(door.knock(HEAD + b"content-length: x\r\n\r\n"), 10)
+            assert door.ask("/v1/nothing") == 404
+        assert [record for record in caplog.records if record.name.startswith(("uvicorn", "proofbook"))] == []
 
     served(attack)
 

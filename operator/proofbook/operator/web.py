@@ -114,7 +114,7 @@ class GuardedProtocol(H11Protocol):
             self._slow_reading = None
 
     def _end(self) -> None:
-        log.info("a connection of %s took too long", self.client)
+        log.debug("a connection of %s took too long", self.client)
         self.transport.abort()
 
 
@@ -140,6 +140,7 @@ def make_config(app: Any, limits: Limits | None = None) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         log_config=None,
+        log_level="error",  # or each line of nonsense would put one into the log
         access_log=False,
         timeout_graceful_shutdown=10,
     )
