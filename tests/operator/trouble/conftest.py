@@ -174,6 +174,12 @@ def night(populated: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 
 @pytest.fixture
+def run_beside() -> Any:
+    """`run_night`, for a second operator on the same loop."""
+    return run_night
+
+
+@pytest.fixture
 def proxy(live_exchange: Any) -> Iterator[Any]:
     made = faults.Proxy(live_exchange.anvil.url)
     yield made
