@@ -18,7 +18,15 @@ from typer.testing import CliRunner
 from proofbook.cli.main import app
 from proofbook.cli.session import WalletFile, save_wallet
 from proofbook.client.keys import Trader
-from proofbook.operator.settings import SettingsError, load_api_token, load_operator_key, write_private
+from proofbook.operator.markets import Market
+from proofbook.operator.settings import (
+    Settings,
+    SettingsError,
+    create_directory,
+    load_api_token,
+    load_operator_key,
+    write_private,
+)
 from proofbook.protocol.secrets import SECRET, without_secrets
 from proofbook.prover.process import run
 
@@ -149,6 +157,12 @@ def test_a_token_that_others_can_read_is_told(tmp_path, caplog):
         caplog.clear()
         assert load_api_token(tmp_path) == "correct horse battery"
         assert ("can be read by others" in caplog.text) == told and "correct" not in caplog.text
+
+
+def test_an_operators_journal_is_not_for_other_users(tmp_path):
+    market = Market("A/B", 2, 1, 1, 0, 0, 1, 1)
+    create_directory(tmp_path / "new", Settings(rpc_url="http://127.0.0.1:1", markets=[market]), bytes.fromhex(KEY))
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
 
 
 def test_wallets_keep_their_nodes_address_to_themselves(wallet: Any):

@@ -284,6 +284,6 @@ def create_directory(directory: Path, settings: Settings, operator_key: bytes) -
     for name in (CONFIG, KEY):
         if (directory / name).exists():
             raise SettingsError(f"{directory / name} exists", "choose another directory")
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # the journal has orders that nobody else has seen
     write_private(directory / KEY, "0x" + operator_key.hex() + "\n")
     (directory / CONFIG).write_text(render_settings(settings), encoding="utf-8")
