@@ -47,6 +47,7 @@ from proofbook.operator.engine import Engine
 from proofbook.operator.l1 import L1, RpcUnavailable, retry
 from proofbook.operator.proving import BatchProver
 from proofbook.operator.settlement import BatchPlan
+from proofbook.operator.snapshots import Snapshots
 from proofbook.operator.store import BatchRecord, BatchStore, StoreError
 from proofbook.operator.submission import InFlight, Stage, Submitter
 from proofbook.operator.workers import ProverPool
@@ -95,6 +96,8 @@ class Batcher:
         Attempts and pauses.
     crash_at : callable, optional
         Fault injection.
+    snapshots : Snapshots, optional
+        Where states are kept, for a quick start.
 
     Raises
     ------
@@ -123,13 +126,14 @@ class Batcher:
         work: Path,
         options: BatcherOptions,
         crash_at: CrashAt = lambda stage: None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self._engine, self._submit, self._store, self._l1 = engine, submit, store, l1
         self._prover, self.pool = prover, pool
         self._sizes, self._domain, self._work = tuple(sizes), domain, work
-        self._crash_at = crash_at
+        self._crash_at, self._snapshots = crash_at, snapshots
         self._submitter = Submitter(l1, store, options, crash_at)
-        self.state, self.number = rebuild_state(state, store, sizes)
+        self.state, self.number = rebuild_state(state, store, sizes, snapshots)
         self._flight: list[InFlight] = []
         self._lock = asyncio.Lock()
         # Entries of the log, counted from the start on: settled, and wanted sealed as soon as there is room.
@@ -380,6 +384,8 @@ class Batcher:
             raise StateDiverged(f"batch {batch.number} is confirmed, and the engine refused it: {events}")
         self._settled += entries
         self._crash_at("settled")
+        if self._snapshots:
+            await asyncio.to_thread(self._snapshots.offer, batch.number, batch.after)
 
     # --- refusals
 

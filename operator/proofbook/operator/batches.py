@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
@@ -11,6 +12,7 @@ from proofbook.operator import commands as c
 from proofbook.operator import events as ev
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.settlement import BatchPlan
+from proofbook.operator.snapshots import Snapshots
 from proofbook.operator.store import BatchRecord, BatchStore, RequestRecord
 from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.state import State
@@ -18,6 +20,7 @@ from proofbook.protocol.table import FEE_ACCOUNT, ActionType, Size
 from proofbook.protocol.transition import Outcome, apply, build
 from proofbook.protocol.words import Header, Page, Request, page_from_words, page_words
 
+log = logging.getLogger(__name__)
 REPLACE_AFTER_S: Final = 120.0
 """A transaction that waits longer is replaced by one that pays more."""
 
@@ -143,20 +146,24 @@ def encode_words(page: Page, size: Size) -> str:
     return "".join(f"{word:064x}" for word in page_words(page, size))
 
 
-def rebuild_state(state: State, store: BatchStore, sizes: Sequence[Size]) -> tuple[State, int]:
+def rebuild_state(
+    state: State, store: BatchStore, sizes: Sequence[Size], snapshots: Snapshots | None = None
+) -> tuple[State, int]:
     """Return the state after all confirmed batches, and the last one's number.
 
     Parameters
     ----------
     state : State
         The genesis state.
+    snapshots : Snapshots, optional
+        Where to begin, if its state is that of a stored batch.
 
     Raises
     ------
     StateDiverged
         When a stored batch does not follow from the ones before.
     """
-    number = 0
+    state, number = _get_start(state, store, sizes, snapshots)
     while True:
         records = store.list_batches(256, newest_first=False, above=number)
         for record in records:
@@ -172,3 +179,24 @@ def rebuild_state(state: State, store: BatchStore, sizes: Sequence[Size]) -> tup
             number = record.number
         if not records:
             return state, number
+
+
+def _get_start(
+    genesis: State, store: BatchStore, sizes: Sequence[Size], snapshots: Snapshots | None
+) -> tuple[State, int]:
+    """Return the state of a snapshot that holds, and its batch's number; the genesis state and 0 without one."""
+    found = snapshots.load(genesis.preset) if snapshots else None
+    if found is None:
+        return genesis, 0
+    number, state = found
+    record = store.get_batch(number)
+    try:
+        if record is not None and record.state == "confirmed":
+            page = page_from_words(record.get_words(), sizes[record.size_id])
+            if page.header.new_root == state.root:
+                log.info("going on from the snapshot after batch %d", number)
+                return state, number
+    except (ProofbookError, IndexError) as error:
+        raise StateDiverged(f"stored batch {number}: {error}") from error
+    log.warning("the snapshot after batch %d is not of the stored batches and ignored", number)
+    return genesis, 0

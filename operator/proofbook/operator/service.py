@@ -40,6 +40,7 @@ from proofbook.operator.proving import BatchProver
 from proofbook.operator.resubmit import Resubmission, Resubmitted
 from proofbook.operator.sequencer import Sequencer
 from proofbook.operator.settings import JOURNAL, Settings, load_api_token, load_operator_key, load_settings
+from proofbook.operator.snapshots import SNAPSHOT, Snapshots
 from proofbook.operator.store import BATCHES, BatchRecord, BatchStore
 from proofbook.operator.views import Views
 from proofbook.operator.watcher import Watcher
@@ -170,6 +171,7 @@ class Operator:
             self.directory / WORK,
             options,
             crash_at,
+            Snapshots(self.directory / SNAPSHOT),
         )
         self.watcher = Watcher(
             self.engine, self.do, self.store, exchange, s.confirmations, s.start_block, s.rpc_attempts
