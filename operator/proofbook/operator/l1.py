@@ -18,7 +18,7 @@ from hexbytes import HexBytes
 from requests.exceptions import RequestException
 from web3 import Web3
 from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception
-from web3.types import TxParams, TxReceipt
+from web3.types import BlockIdentifier, TxParams, TxReceipt
 
 from proofbook.chain.client import Exchange, QueuedRequest, commit_arguments
 from proofbook.chain.errors import ChainError, ContractRevert, ReorgDetected, TransactionFailed
@@ -188,9 +188,9 @@ class L1:
             ):
                 raise TransactionFailed(f"the node refused the transaction: {error}") from error
 
-    def get_nonce(self) -> int:
-        """Return how many transactions of the operator were mined."""
-        return int(self.w3.eth.get_transaction_count(self.account.address, "latest"))
+    def get_nonce(self, block: BlockIdentifier = "latest") -> int:
+        """Return how many transactions of the operator were mined, up to a block."""
+        return int(self.w3.eth.get_transaction_count(self.account.address, block))
 
     def explain(self, receipt: TxReceipt) -> NoReturn:
         """Raise why a transaction was reverted: `ContractRevert`, or `TransactionFailed` when it can't be told."""

@@ -139,10 +139,10 @@ class Submitter:
         RpcUnavailable
             Also when the node is behind the block of the last confirmed batch.
         """
-        # The nonce first: if it is used, the question after it tells whether that was for a batch.
-        nonce = await self._ask(self._l1.get_nonce)
-        batches = await self._ask(self._l1.exchange.batch_number)
+        # All at one block: a nonce of before a batch was mined, and its number of after, would not fit each other.
         head, _ = await self._ask(self._l1.get_head)
+        batches = await self._ask(self._l1.exchange.batch_number, head)
+        nonce = await self._ask(self._l1.get_nonce, head)
         if batches < confirmed:
             last = self._store.get_batch(confirmed)
             if last is not None and head < last.block:
