@@ -10,7 +10,10 @@ import zlib
 from typing import Any
 
 import pytest
+from requests.exceptions import RequestException
+from web3 import Web3
 
+from proofbook.chain.provider import CarefulProvider
 from proofbook.client import http
 from proofbook.client.errors import ApiMalformed, ApiUnreachable
 from proofbook.client.http import ApiClient
@@ -75,3 +78,43 @@ def test_an_answer_in_drops_is_not_waited_for(liar, tmp_path, monkeypatch):
                 call()
             assert time.monotonic() - began < 5
     assert list(tmp_path.iterdir()) == []
+
+
+def say_long(handler: Any) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    with contextlib.suppress(ConnectionError):
+        for _ in range(200):
+            handler.wfile.write(b" " * MIB)
+
+
+def say_slowly(handler: Any) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    with contextlib.suppress(ConnectionError):
+        for _ in range(100):
+            handler.wfile.write(b" ")
+            time.sleep(0.1)
+
+
+ANSWERS = {"packed": say_packed(packed(256 * MIB), "gzip"), "long": say_long, "slow": say_slowly}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_a_nodes_answer_has_its_limits(answer, liar):
+    liar.answers["/"] = answer
+    w3 = Web3(CarefulProvider(liar.url, {"timeout": 2}, exception_retry_configuration=None))
+    tracemalloc.start()
+    try:
+        began = time.monotonic()
+        with pytest.raises(RequestException):
+            w3.eth.get_block("latest")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 160 * MIB and (answer is not say_slowly or time.monotonic() - began < 6)
+
+
+def test_a_node_that_answers_as_it_should_is_heard(liar):
+    liar.answers["/"] = {"jsonrpc": "2.0", "id": 0, "result": "0x7"}
+    assert Web3(CarefulProvider(liar.url)).eth.chain_id == 7

@@ -17,9 +17,10 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 from eth_account.signers.local import LocalAccount
-from web3 import HTTPProvider, Web3
+from web3 import Web3
 
 from proofbook.chain.client import Exchange
+from proofbook.chain.provider import CarefulProvider
 from proofbook.cli.output import CliError, say, warn
 from proofbook.client.errors import ApiUnreachable
 from proofbook.client.http import ApiClient
@@ -141,7 +142,7 @@ def read_deployment(path: Path) -> tuple[str, int]:
 
 def connect(rpc: str) -> Web3:
     """Return a connection to a node; `CliError` (``rpc``) when it does not answer."""
-    w3 = Web3(HTTPProvider(rpc, request_kwargs={"timeout": RPC_TIMEOUT_S}))
+    w3 = Web3(CarefulProvider(rpc, request_kwargs={"timeout": RPC_TIMEOUT_S}))
     if not w3.is_connected():
         raise CliError("rpc", f"no node answers at {rpc[:200]}", "check --rpc or PROOFBOOK_RPC")
     return w3
