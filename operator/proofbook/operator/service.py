@@ -21,10 +21,11 @@ from typing import Any, ClassVar, Final
 import uvicorn
 from eth_account import Account
 from requests.exceptions import RequestException
-from web3 import HTTPProvider, Web3
+from web3 import Web3
 from web3.exceptions import Web3Exception
 
 from proofbook.chain.client import Exchange, ExchangeConfig
+from proofbook.chain.provider import CarefulProvider
 from proofbook.operator import api_models as m
 from proofbook.operator import commands as c
 from proofbook.operator import events as ev
@@ -139,7 +140,7 @@ class Operator:
         account = Account.from_key(load_operator_key(self.directory))
         # One attempt: `retry` makes more, and says so; web3's own would be silent and multiply with these.
         patience = {"timeout": RPC_TIMEOUT_S}
-        w3 = Web3(HTTPProvider(self.settings.rpc_url, patience, exception_retry_configuration=None))
+        w3 = Web3(CarefulProvider(self.settings.rpc_url, patience, exception_retry_configuration=None))
         exchange = Exchange(w3, self.settings.contract, account)
         config, preset = exchange.config(), self.settings.get_preset()
         if (config.account_depth, config.order_depth) != (preset.account_depth, preset.order_depth):
