@@ -233,7 +233,7 @@ class Demo:
             raise DemoFailed("nothing was settled")
 
     def _watch(self, tell: bool = True) -> None:
-        for batch in reversed(self.api.batches(500)):
+        for batch in reversed(self.api.batches(100)):
             if batch["number"] <= len(self.batches):
                 continue
             if batch["state"] != "confirmed":
