@@ -10,6 +10,7 @@ HINTS: Final[dict[str, str]] = {
     "BadOutcome": "a deposit's outcome is 0 or 1, an open's and a key request's is 0",
     "CalldataNotCanonical": "encode the call as every ABI library does, and append nothing",
     "CommitmentOutOfRange": "C must be a field element",
+    "DataContractFailed": "the deployment ran out of gas; give it more",
     "DeadlineNotPassed": "the operator still has time; try again after the deadline",
     "ERC20InsufficientAllowance": "approve the exchange for amount * quantum first",
     "ERC20InsufficientBalance": "the sender does not hold that much of the token",

@@ -38,7 +38,9 @@ def test_a_state_comes_back_as_it_was(tmp_path):
     snapshots = Snapshots(tmp_path / SNAPSHOT, every=1)
     assert snapshots.load(MINIMAL) is None
     snapshots.offer(4, some_state())
-    number, state = Snapshots(tmp_path / SNAPSHOT).load(MINIMAL)
+    found = Snapshots(tmp_path / SNAPSHOT).load(MINIMAL)
+    assert found is not None
+    number, state = found
     assert (number, state.root, dict(state.accounts)) == (4, some_state().root, STATE)
     assert [path.name for path in tmp_path.iterdir()] == [SNAPSHOT]
 
@@ -79,8 +81,8 @@ def test_what_is_damaged_is_ignored(change, tmp_path, caplog):
 
 def test_of_another_preset_it_has_another_root(tmp_path):
     Snapshots(tmp_path / SNAPSHOT, every=1).offer(4, some_state())
-    _, state = Snapshots(tmp_path / SNAPSHOT).load(MAINNET)
-    assert state.root != some_state().root
+    found = Snapshots(tmp_path / SNAPSHOT).load(MAINNET)
+    assert found is not None and found[1].root != some_state().root
 
 
 def test_a_disk_that_takes_nothing_stops_nobody(tmp_path, caplog):
@@ -120,6 +122,7 @@ def test_a_start_begins_at_the_snapshot_if_it_is_the_stored_batch_s(live, sessio
         assert rebuild() == (state.root, number, False), "money out of nothing, or another batch's"
     Snapshots(tmp_path / SNAPSHOT, every=0).offer(number, state)
     record = store.get_batch(number)
+    assert record is not None
     store.put_batch(replace(record, state="submitted"))
     assert rebuild()[1:] == (number - 1, False), "a batch that is not confirmed is no place to begin"
     store.close()
