@@ -27,11 +27,12 @@ class Process:
         self.directory = directory
         self.process = subprocess.Popen([sys.executable, "-c", RUN, str(directory)])
         until = time.monotonic() + 60
-        while not (directory / "operator.url").exists():
+        url = directory / "operator.url"
+        while not (url.exists() and url.read_text().endswith("\n")):
             assert self.process.poll() is None, "it ended"
             assert time.monotonic() < until, "it did not start"
             time.sleep(0.05)
-        self.url = (directory / "operator.url").read_text().strip()
+        self.url = url.read_text().strip()
         self.client = httpx.Client(base_url=self.url, timeout=60)
 
     def end(self, with_signal):
