@@ -20,7 +20,7 @@ from proofbook.chain.errors import ReorgDetected
 from proofbook.chain.events import ConfirmedBlocks, RequestEvent, requests_since
 from proofbook.operator import commands as c
 from proofbook.operator import events as ev
-from proofbook.operator.batches import ReorgError, request_of
+from proofbook.operator.batches import ReorgError, StateDiverged, request_of
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.engine import Engine
 from proofbook.operator.l1 import RpcUnavailable, retry
@@ -108,7 +108,7 @@ class Watcher:
 
         Raises
         ------
-        ReorgError, WatchError
+        ReorgError, StateDiverged, WatchError
             The operator must stop.
         RpcUnavailable
             The node does not answer; may be tried again.
@@ -129,6 +129,7 @@ class Watcher:
             await self._undo(reorg.fork_block)
             span = await retry(self._attempts, self._blocks.advance)
         if span is not None:
+            await self._check_ours()
             await self._read(*span)
         await self._confirm()
 
@@ -186,6 +187,15 @@ class Watcher:
         self._store.delete_requests(registry.next_request)
         self._store.set_meta(BLOCKS, json.dumps(self._blocks.known))
         self.block = min(self.block, fork_block)
+
+    async def _check_ours(self) -> None:
+        """Stop if the chain has a batch that was never sealed here: what is matched now could not be settled."""
+        on_chain, sealed = await retry(self._attempts, self._exchange.batch_number), self._engine.settlement.next_number
+        if on_chain >= sealed:
+            raise StateDiverged(
+                f"the chain has {on_chain} batches, {sealed - 1} were sealed here: another operator runs on this key, "
+                "or this is an old copy of its directory"
+            )
 
     async def _check_batches(self, fork_block: int) -> None:
         """Stop if a confirmed batch was lost, also while nothing is to be settled: orders would be matched on it."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from proofbook.operator.batches import StateDiverged
+from proofbook.operator.service import Operator
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trouble")]
 
@@ -59,6 +63,28 @@ def test_of_two_operators_on_one_key_one_stops(populated, night, run_beside, tmp
 
     night(fight)
     report("faults", "two operators on one key")
+
+
+def test_an_old_copy_of_the_directory_is_noticed_before_it_takes_orders(night, tmp_path, report):
+    copy = tmp_path / "copy"
+
+    async def settle(n, id_):
+        await n.trade(id_)
+        await n.settled()
+
+    night(lambda n: settle(n, 1))
+    shutil.copytree(night.directory, copy)
+    night(lambda n: settle(n, 2))
+
+    async def start(operator):
+        try:
+            await operator.start()
+        finally:
+            await operator.close()
+
+    with pytest.raises(StateDiverged, match="an old copy"):
+        asyncio.run(start(Operator(copy)))
+    report("faults", "old copy of the directory")
 
 
 def spend(live, nonce, price):
