@@ -7,13 +7,13 @@ and the tests run both side by side.
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
+from sortedcontainers import SortedList
 
 from proofbook.operator.codes import InvariantError
 from proofbook.protocol.table import Side
@@ -130,27 +130,33 @@ class _Level:
 
 
 class _Side:
-    """Levels by rank, and their ranks ascending. The best one has the highest rank.
+    """Levels by rank, and their ranks ascending. The best one has the highest rank and is remembered.
 
-    So the best is the last of a plain list, and most of what comes and goes is near the end, where a list is cheap: a
-    new price anywhere among 10,000 takes 3 us, among a million (that many orders must rest) 90 us.
+    Ranks are a SortedList: however many prices somebody spreads orders over, a new one takes a few microseconds.
     """
 
-    __slots__ = ("levels", "ranks")
+    __slots__ = ("best", "levels", "ranks")
 
     def __init__(self) -> None:
         self.levels: dict[int, _Level] = {}
-        self.ranks: list[int] = []
+        self.ranks: SortedList[int] = SortedList()
+        self.best: int | None = None
 
     def add(self, rank: int) -> _Level:
         level = self.levels[rank] = _Level()
-        insort(self.ranks, rank)
+        self.ranks.add(rank)
+        if self.best is None or rank > self.best:
+            self.best = rank
         return level
 
     def drop(self, rank: int) -> None:
         ranks = self.ranks
         del self.levels[rank]
-        del ranks[-1 if ranks[-1] == rank else bisect_left(ranks, rank)]
+        if rank == self.best:
+            ranks.pop()
+            self.best = ranks[-1] if ranks else None
+        else:
+            ranks.remove(rank)
 
 
 class SortedBook:
@@ -192,9 +198,9 @@ class SortedBook:
     def best(self, side: Side) -> Order | None:
         """See `Book.best`."""
         found = self._bids if side is BUY else self._asks
-        if not found.ranks:
+        if found.best is None:
             return None
-        return next(iter(found.levels[found.ranks[-1]].queue))
+        return next(iter(found.levels[found.best].queue))
 
     def _levels(self, side: Side) -> Iterator[_Level]:
         found = self._bids if side is BUY else self._asks
