@@ -492,7 +492,9 @@ async def serve(
         await operator.start()
         relax_collector()
         server = _Server(make_config(create_app(operator)))
-        (directory / URL_FILE).write_text(url + "\n", encoding="utf-8")
+        part = directory / f"{URL_FILE}.part"
+        part.write_text(url + "\n", encoding="utf-8")
+        part.replace(directory / URL_FILE)  # whoever waits for it never reads half of it
         log.info("operator of %s on chain %d at %s", operator.settings.contract, operator.chain_id, url)
         on_ready(url)
         await server.serve(sockets=[listener])
