@@ -40,6 +40,11 @@ LIES = {
 def test_a_node_that_fails_or_lies_is_outlived(night, proxy, fault, report, long, kinds):
     async def work(n):
         ids = itertools.count(1)
+        with proxy.gone():
+            await n.trade(next(ids))
+            await asyncio.sleep(1.5)
+            assert n.operator.stopped is None and not n.is_idle()
+        report("faults", "gone")
         for k, (name, make) in enumerate(kinds.items()):
             wrong = make(fault)
             if long or k % 2:
@@ -55,17 +60,3 @@ def test_a_node_that_fails_or_lies_is_outlived(night, proxy, fault, report, long
             report("faults", name)
 
     night(work, rpc_url=proxy.url)
-
-
-def test_a_node_that_is_gone_for_a_while_is_waited_for(night, proxy, report):
-    async def work(n):
-        await n.trade(1)
-        await n.until(lambda: n.operator.engine.settlement.in_flight)
-        with proxy.gone():
-            await n.trade(2)
-            await asyncio.sleep(1.5)
-            assert n.operator.stopped is None and not n.is_idle()
-        await n.settled()
-
-    night(work, rpc_url=proxy.url)
-    report("faults", "gone")

@@ -14,13 +14,10 @@ COIN = 2
 CONFIRMATIONS = 6
 
 
-def raw(live, block, count=1):
-    """The raw transactions of the newest blocks up to this one, oldest first."""
-    found = []
-    for number in range(block - count + 1, block + 1):
-        for tx in live.w3.eth.get_block(number)["transactions"]:
-            found.append(live.anvil.rpc("eth_getRawTransactionByHash", live.w3.to_hex(tx)))
-    return found
+def raw(live, block):
+    """The raw transactions of a block."""
+    hashes = live.w3.eth.get_block(block)["transactions"]
+    return [live.anvil.rpc("eth_getRawTransactionByHash", live.w3.to_hex(tx)) for tx in hashes]
 
 
 def reorganise(live, depth, transactions=()):
@@ -34,43 +31,46 @@ def head(live):
     return live.w3.eth.block_number
 
 
-@pytest.mark.parametrize("depth", [1, 2, 5])
-def test_a_reorganisation_within_the_confirmations_is_outlived(populated, night, report, depth):
-    """Batches and requests are mined, dropped, and mined again, the requests in another order."""
-    live = populated
-    live.anvil.mine(CONFIRMATIONS)
+DEPTHS = (1, 2, 5)
+
+
+async def lose(n, depth, id_):
+    """Have batches and requests mined, dropped, and mined again, the requests in another order."""
+    live, operator = n.live, n.live.people["operator"].address
+    before, batches = head(live), live.by("alice").batch_number()
+    await n.trade(id_)
+    await n.until(lambda: n.get_stages() == ["mined"])
+    if depth > 1:
+        await n.trade(id_ + 1)
+        await n.until(lambda: n.get_stages() == ["mined", "mined"])
+    again = []
+    if depth > 2:
+        live.deposit("bob", 2, ETH_TOKEN, 11)
+        live.deposit("alice", 1, ETH_TOKEN, 22)
+        again = [raw(live, head(live))[0], raw(live, head(live) - 1)[0]]
+        await n.until(lambda: len(n.operator.engine.registry.seen) == 2)
+    live.anvil.mine(depth - (head(live) - before))
+    words = {k: n.operator.store.get_batch(k).words for k in range(1, batches + 2)}
+    reorganise(live, depth, again)
+    await n.settled(mine=True)
+    # The very batches that were lost are there again, and each took one transaction.
+    assert {k: n.operator.store.get_batch(k).words for k in words} == words
+    assert live.w3.eth.get_transaction_count(operator) == live.by("alice").batch_number()
+    if depth > 2:
+        requests = n.operator.store.list_requests(5, 2)
+        assert [(r.account, r.amount) for r in requests] == [(1, 22), (2, 11)]
+
+
+def test_a_reorganisation_within_the_confirmations_is_outlived(populated, night, report):
+    populated.anvil.mine(CONFIRMATIONS)
 
     async def work(n):
         await n.settled(mine=True)
-        before, batches = head(live), live.by("alice").batch_number()
-        await n.trade(1)
-        await n.until(lambda: n.get_stages() == ["mined"])
-        if depth > 1:
-            await n.trade(2)
-            await n.until(lambda: n.get_stages() == ["mined", "mined"])
-        again = []
-        if depth > 2:
-            live.deposit("bob", 2, ETH_TOKEN, 11)
-            live.deposit("alice", 1, ETH_TOKEN, 22)
-            again = [raw(live, head(live))[0], raw(live, head(live) - 1)[0]]
-            await n.until(lambda: len(n.operator.engine.registry.seen) == 2)
-        live.anvil.mine(depth - (head(live) - before))
-        words = {k: n.operator.store.get_batch(k).words for k in range(1, batches + 2)}
-        reorganise(live, depth, again)
-        assert live.by("alice").batch_number() == batches
-        await n.settled(mine=True)
-        # The very batches that were lost are there again, and each took one transaction.
-        assert {k: n.operator.store.get_batch(k).words for k in words} == words
-        operator = live.people["operator"].address
-        assert live.w3.eth.get_transaction_count(operator) == live.by("alice").batch_number()
-        if depth > 2:
-            requests = n.operator.store.list_requests(5, 2)
-            assert [(r.account, r.amount) for r in requests] == [(1, 22), (2, 11)]
-        await n.trade(3)
-        await n.settled(mine=True)
+        for k, depth in enumerate(DEPTHS):
+            await lose(n, depth, 2 * k + 1)
+            report("reorg_depths", depth)
 
     night(work, confirmations=CONFIRMATIONS)
-    report("reorg_depths", depth)
 
 
 def test_a_chain_that_becomes_shorter_first_is_waited_for(populated, night, report):
