@@ -45,7 +45,7 @@ format: setup ## Format the Python code and mend what ruff can mend
 test: setup ## All tests
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
-test-long: setup ## All tests at full length: many more lies, random pages and fuzzing (hours)
+test-long: setup ## All tests at full length: many more lies, random pages, calls and fuzzing (an hour or more)
 	PROOFBOOK_LONG=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup --timeout 36000 $(PYTEST_ARGS)
 
 demo: setup ## The whole exchange on a local chain, from the first deposit to the last escape
