@@ -109,7 +109,12 @@ def test_the_contract_may_stand_in_the_deployment(tmp_path):
     assert load_settings(tmp_path).contract == ADDRESS
 
 
-@pytest.mark.parametrize("text", ["", "0x12", "0x" + "g" * 64, "0x" + "1" * 65, "1" * 300])
+SECP256K1_ORDER = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0x12", "0x" + "g" * 64, "0x" + "1" * 65, "1" * 300, "0" * 64, f"0x{SECP256K1_ORDER}"]
+)
 def test_a_broken_key_is_refused_without_being_told(tmp_path, text):
     create_directory(tmp_path, SETTINGS, KEY)
     (tmp_path / "operator.key").write_text(text)

@@ -35,6 +35,7 @@ DEPLOYMENT: Final = "deployment.json"
 KEY: Final = "operator.key"
 TOKEN: Final = "api.token"
 JOURNAL: Final = "journal.sqlite"
+_SECP256K1_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _HEX32: Final = re.compile(r"^(0x)?[0-9a-fA-F]{64}\Z")
 
 
@@ -237,8 +238,8 @@ def load_operator_key(directory: Path) -> bytes:
     text = _read(path, MAX_SECRET_BYTES, "put the operator's L1 key there").strip()
     if path.stat().st_mode & 0o077:
         raise SettingsError(f"{path} can be read by others", f"chmod 600 {path}")
-    if not _HEX32.match(text):
-        raise SettingsError(f"{path} holds no key", "0x and 64 hex digits")
+    if not _HEX32.match(text) or not 0 < int(text, 16) < _SECP256K1_ORDER:
+        raise SettingsError(f"{path} holds no key", "0x and 64 hex digits, not 0 and below the order of secp256k1")
     return bytes.fromhex(text.removeprefix("0x"))
 
 
