@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace as replaced
@@ -30,6 +31,8 @@ from proofbook.protocol.words import Page
 from proofbook.prover.process import locked
 from proofbook.prover.workspace import default_workspace
 
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
+"""The same in all workers: a report of another run is begun anew."""
 PATIENCE_S = 120  # of a machine that has much else to do
 HERE = Path(__file__).resolve().parent
 
@@ -235,7 +238,9 @@ def report() -> Callable[[str, str | int], None]:
             try:
                 found = json.loads(path.read_bytes())
             except (OSError, ValueError):
-                found = {"crash_points": [], "faults": [], "reorg_depths": []}
+                found = {}
+            if found.get("run") != RUN:
+                found = {"run": RUN, "crash_points": [], "faults": [], "reorg_depths": []}
             found[kind] = sorted({*found[kind], entry})
             path.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -54,7 +54,7 @@ def test_a_node_that_fails_or_lies_is_outlived(night, proxy, fault, report, long
                 if long or not k % 2:
                     await n.trade(next(ids))  # orders are taken all the while
                 await n.until(lambda wrong=wrong: wrong.struck, name)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(0.5)
                 assert n.operator.stopped is None, name
             await n.settled(name)
             report("faults", name)
