@@ -420,6 +420,8 @@ class Health(msgspec.Struct):
         The oldest batch in flight.
     in_flight : list
         All of them, the oldest first.
+    trouble : list of str
+        Codes of what the operator waits to get better: ``rpc_unavailable``, ``insufficient_funds`` for gas.
     """
 
     status: Literal["ok", "stopped"]
@@ -429,4 +431,5 @@ class Health(msgspec.Struct):
     next_request: str
     pending_batch: int | None = None
     in_flight: list[BatchInFlight] = []
+    trouble: list[str] = []
     error: ErrorBody | None = None

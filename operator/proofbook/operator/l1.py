@@ -43,6 +43,12 @@ class RpcUnavailable(OperatorError):
     code: ClassVar[str] = "rpc_unavailable"
 
 
+class InsufficientFunds(RpcUnavailable):
+    """The operator's key can't pay for a transaction (code ``insufficient_funds``); it is waited for, and told."""
+
+    code: ClassVar[str] = "insufficient_funds"
+
+
 @dataclass(frozen=True, slots=True)
 class SignedTx:
     """A signed transaction: its hash (0x hex), bytes (hex) and nonce."""
@@ -58,7 +64,7 @@ async def retry(attempts: int, call: Callable[_P, _T], *args: _P.args, **kwargs:
     Raises
     ------
     RpcUnavailable
-        After so many attempts.
+        After so many attempts; `InsufficientFunds` when the last answer was that.
     ContractRevert, ReorgDetected
         At once.
     """
@@ -70,7 +76,8 @@ async def retry(attempts: int, call: Callable[_P, _T], *args: _P.args, **kwargs:
             raise
         except (Web3Exception, RequestException, ChainError, ConnectionError, TimeoutError, *NONSENSE) as error:
             if attempt == attempts:
-                raise RpcUnavailable(f"{type(error).__name__}: {str(error)[:300]}") from error
+                kind = InsufficientFunds if "insufficient funds" in str(error).lower() else RpcUnavailable
+                raise kind(f"{type(error).__name__}: {str(error)[:300]}") from error
             log.warning("L1 call failed (attempt %d of %d): %s", attempt, attempts, str(error)[:300])
         await asyncio.sleep(pause)
         pause = min(2 * pause, MAX_PAUSE_S)

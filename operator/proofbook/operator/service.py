@@ -126,6 +126,7 @@ class Operator:
             self._sequencer.close()
             raise
         self._error: OperatorError | ProofbookError | None = None
+        self._trouble: dict[str, str] = {}
         self._chain_time = 0
         self._waiting: list[tuple[c.Command, asyncio.Future[tuple[ev.Event, ...]]]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -222,8 +223,10 @@ class Operator:
         while self._error is None:
             try:
                 await step()
+                self._trouble.pop(step.__name__, None)
             except RpcUnavailable as error:
                 log.error("L1: %s", error)
+                self._trouble[step.__name__] = error.code
                 await asyncio.sleep(self.settings.poll_s)
             except ProofbookError as error:
                 self.stop(error)
@@ -385,6 +388,7 @@ class Operator:
             next_request=str(self.engine.registry.next_request),
             pending_batch=in_flight[0].plan.number if in_flight else None,
             in_flight=[m.BatchInFlight(number, stage) for number, stage in self.batcher.get_stages()],
+            trouble=sorted(set(self._trouble.values())),
             error=self.stopped,
         )
 

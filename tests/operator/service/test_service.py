@@ -98,6 +98,25 @@ def test_it_settles_by_itself_and_survives_kills(populated, tmp_path, start):
     assert live.by("alice").batch_number() == len(batches)
 
 
+def test_a_key_that_cannot_pay_is_told_in_the_health_until_it_can(populated, tmp_path, start):
+    live = populated
+    payer = live.people["operator"].address
+    held = live.w3.eth.get_balance(payer)
+    process = start(live.directory(tmp_path / "operator", batch_interval_s=0.1, clock="wall", rpc_attempts=1))
+    try:
+        live.anvil.rpc("anvil_setBalance", payer, "0x1")
+        until = time.monotonic() + 90
+        while (health := process.client.get("/v1/health").json())["trouble"] != ["insufficient_funds"]:
+            assert time.monotonic() < until and health["status"] == "ok", health
+            time.sleep(0.1)
+    finally:
+        live.anvil.rpc("anvil_setBalance", payer, hex(held))
+    wait_until_settled(process, requests=4)
+    while process.client.get("/v1/health").json()["trouble"]:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 def get_children(pid):
     """The processes that a process started and that still run."""
     listed = [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
