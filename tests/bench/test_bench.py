@@ -209,6 +209,16 @@ def test_growth_shows_what_was_measured():
     assert "Matching" in draw_growth({"matching": {"rows": [], "depth": depth}})
 
 
+def test_tables_of_proofs_and_circuits():
+    steps = {"witness": 0.25, "H": 0.125}
+    out = io.StringIO()
+    show(Console(file=out, width=240), "prover", {"rows": [{"circuit": "some-circuit", "native_steps_s": steps}]})
+    assert "some-circuit" in out.getvalue() and "0.125" in out.getvalue()
+    document = {"rows": [{"circuit": "other"}], "constraints": {"per_action": 7}, "trades": [{"orders_per_account": 1}]}
+    show(Console(file=out, width=240), "circuits", document)
+    assert "per action" in out.getvalue() and "other" in out.getvalue()
+
+
 def test_command_line(monkeypatch):
     monkeypatch.delenv(FLOW_VARIABLE, raising=False)
     assert parse([]).subjects == [] and parse([]).flow is None

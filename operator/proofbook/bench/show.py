@@ -66,10 +66,10 @@ def show(console: Console, subject: str, document: Json) -> None:
         for row in rows:
             console.print(make_table(f"{subject}: latency, {row['flow']} flow", [row["latency"]]))
             console.print(make_table(f"{subject}: {row['flow']} flow on other engines", _peer_rows(row)))
+        console.print(make_table("matching by depth", document["depth"]))
     if subject == "prover":
         steps = [{"circuit": row["circuit"], **row["native_steps_s"]} for row in rows]
         console.print(make_table("prover: seconds a step of the native proof", steps))
-        console.print(make_table("matching by depth", document["depth"]))
     if subject == "recovery":
         console.print(make_table("recovery, with batches", [document["with_batches"]]))
     if subject == "circuits":
