@@ -211,7 +211,7 @@ def test_growth_shows_what_was_measured():
 
 def test_tables_of_proofs_and_circuits():
     steps = {"witness": 0.25, "H": 0.125}
-    out = io.StringIO()
+    out = StringIO()
     show(Console(file=out, width=240), "prover", {"rows": [{"circuit": "some-circuit", "native_steps_s": steps}]})
     assert "some-circuit" in out.getvalue() and "0.125" in out.getvalue()
     document = {"rows": [{"circuit": "other"}], "constraints": {"per_action": 7}, "trades": [{"orders_per_account": 1}]}
