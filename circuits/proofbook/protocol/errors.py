@@ -41,6 +41,8 @@ class HintedError(ProofbookError):
         How to mend it; may be empty.
     """
 
+    code: ClassVar[str] = "hinted"
+
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
         self.message = message
