@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +20,7 @@ class CutError(Exception):
     """The connection ends without an answer."""
 
 
-class Fault:
+class Fault(ABC):
     """One misbehaviour. ``struck`` counts the questions that met it."""
 
     def __init__(self, *methods: str) -> None:
@@ -29,9 +30,9 @@ class Fault:
     def meets(self, method: str) -> bool:
         return not self.methods or method in self.methods
 
+    @abstractmethod
     def answer(self, call: dict[str, Any], ask: Any) -> Any:
         """Return an answer object, or a status code; ``ask`` puts a question to the real node."""
-        raise NotImplementedError
 
 
 class Delay(Fault):
