@@ -43,6 +43,18 @@ class TransactionFailed(ChainError):
     code: ClassVar[str] = "transaction_failed"
 
 
+class GasPriceLimit(TransactionFailed):
+    """Gas costs more than is allowed to be paid for it; nothing that was not sent before was sent."""
+
+    code: ClassVar[str] = "gas_price_limit"
+
+
+class GasPriceSetting(ChainError):
+    """The limit of the gas price is out of range."""
+
+    code: ClassVar[str] = "gas_price_setting"
+
+
 class NotProofbook(ChainError):
     """What the chain says is not what a Proofbook contract would."""
 

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
-from typing import Any, Final
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
 
 from eth_abi.exceptions import DecodingError
+from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_typing import ChecksumAddress, HexStr
 from eth_utils.abi import abi_to_signature, function_signature_to_4byte_selector
+from hexbytes import HexBytes
 from requests.exceptions import RequestException
 from web3 import Web3
-from web3.exceptions import ContractLogicError, TimeExhausted, Web3Exception
+from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception
 from web3.types import TxParams, TxReceipt
 
-from proofbook.chain.errors import ContractRevert, TransactionFailed
+from proofbook.chain.errors import ContractRevert, GasPriceLimit, TransactionFailed
+from proofbook.chain.fees import bid, limit_from_environment
 from proofbook.chain.hints import HINTS
 
 GAS_MARGIN_PERCENT: Final = 20
 """Added to the estimate: the queue or the clock may have moved by the time it is mined."""
 RECEIPT_SECONDS: Final = 120.0
+OUTBID_SECONDS: Final = 45.0
 _POLL_SECONDS: Final = 0.05
+_MAX_POLL_SECONDS: Final = 1.0
+_RECEIPT_LAG_SECONDS: Final = 5.0
 _STANDARD_ERRORS: Final[tuple[dict[str, Any], ...]] = tuple(
     {"type": "error", "name": name, "inputs": [{"name": field, "type": kind} for field, kind in fields]}
     for name, fields in {
@@ -37,25 +46,41 @@ _STANDARD_ERRORS: Final[tuple[dict[str, Any], ...]] = tuple(
 class Sender:
     """Sends transactions of one account, one after another.
 
+    One that is not mined in time is sent again at a higher price, with the same nonce, so that one of them counts.
+
     Parameters
     ----------
     w3 : Web3
         The chain.
     account : LocalAccount or str
-        A key of ours, or the address of an account that the node holds the key of.
+        A key of ours, or the address of an account that the node holds the key of (such are not outbid).
     abi : sequence of dict
         Where error names are looked up.
     timeout : float
         Seconds to wait for a receipt.
+    patience : float
+        Seconds after which a transaction that waits is outbid.
+    limit : int, optional
+        The most for a unit of gas, in wei; default: the environment's.
+    keep : callable, optional
+        Given the bytes of every transaction before they are sent, so that another process can `resume`.
     """
 
     def __init__(
-        self, w3: Web3, account: LocalAccount | str, abi: Sequence[Any], timeout: float = RECEIPT_SECONDS
+        self,
+        w3: Web3,
+        account: LocalAccount | str,
+        abi: Sequence[Any],
+        timeout: float = RECEIPT_SECONDS,
+        patience: float = OUTBID_SECONDS,
+        limit: int | None = None,
+        keep: Callable[[bytes], None] = lambda raw: None,
     ) -> None:
         self.w3 = w3
         self.account = account
-        self.timeout = timeout
-        self._abi = abi
+        self.timeout, self.patience = timeout, patience
+        self.limit = limit_from_environment() if limit is None else limit
+        self._abi, self._keep = abi, keep
         # Nonces are counted by the node; two threads must not take the same one.
         self._lock = threading.Lock()
 
@@ -78,51 +103,112 @@ class Sender:
         ------
         ContractRevert
             If the contract refuses, at estimation (nothing was sent then) or when mined.
+        GasPriceLimit
+            If gas costs more than may be paid.
         TransactionFailed
             If the node refuses it or it is not mined in time.
         """
-        return self.wait(self.submit(call, value))
+        tx, digest = self._start(call, value)
+        return self._see_through(tx, [digest])
 
     def submit(self, call: Any, value: int = 0) -> str:
         """Send without waiting; returns the transaction's hash. Errors as `send`, but for what shows when mined."""
+        return self._start(call, value)[1]
+
+    def wait(self, tx_hash: str) -> TxReceipt:
+        """Wait until a transaction is mined, without outbidding it; errors as `send`."""
+        return self._see_through(None, [tx_hash])
+
+    def resume(self, raws: Sequence[bytes]) -> TxReceipt:
+        """Go on with a transaction that an earlier process sent; errors as `send`.
+
+        Parameters
+        ----------
+        raws : sequence of bytes
+            What `keep` was given of it, the newest last. Only what `own_transaction` accepts may be given.
+        """
+        return self._see_through(own_transaction(raws[-1], self.address), [Web3.to_hex(Web3.keccak(r)) for r in raws])
+
+    # --- steps
+
+    def _start(self, call: Any, value: int) -> tuple[TxParams, str]:
         base: TxParams = {"from": self.address, "value": Web3.to_wei(value, "wei")}
         try:
             estimate = call.estimate_gas(base)
             with self._lock:
-                tx = call.build_transaction(
-                    {
-                        **base,
-                        "gas": estimate * (100 + GAS_MARGIN_PERCENT) // 100,
-                        "nonce": self.w3.eth.get_transaction_count(self.address, "pending"),
-                    }
-                )
-                return Web3.to_hex(self._submit(tx))
+                more: Any = {
+                    **bid(self.w3, (), self.limit),
+                    "gas": estimate * (100 + GAS_MARGIN_PERCENT) // 100,
+                    "nonce": self.w3.eth.get_transaction_count(self.address, "pending"),
+                }
+                tx = call.build_transaction({**base, **more})
+                return tx, self._broadcast(tx)
         except ContractLogicError as error:
             raise decode_revert(self._abi, error) from error
         except (Web3Exception, ValueError, RequestException) as error:
             raise TransactionFailed(f"the node refused the transaction: {error}") from error
 
-    def wait(self, tx_hash: str) -> TxReceipt:
-        """Wait until a transaction is mined; errors as `send`."""
+    def _broadcast(self, tx: TxParams) -> str:
+        if isinstance(self.account, str):
+            return Web3.to_hex(self.w3.eth.send_transaction(tx))
+        signed = self.account.sign_transaction(tx)  # type: ignore[arg-type]
+        self._keep(bytes(signed.raw_transaction))
+        return Web3.to_hex(self.w3.eth.send_raw_transaction(signed.raw_transaction))
+
+    def _see_through(self, tx: TxParams | None, hashes: list[str]) -> TxReceipt:
+        """Wait until one of these transactions of one nonce is mined, outbidding the last of them, ``tx``."""
         try:
-            receipt = self.w3.eth.wait_for_transaction_receipt(
-                HexStr(tx_hash), timeout=self.timeout, poll_latency=_POLL_SECONDS
-            )
+            receipt = self._await(tx, hashes)
             if receipt["status"] != 1:
                 self._explain(receipt)
             return receipt
-        except TimeExhausted as error:
-            raise TransactionFailed(f"not mined within {self.timeout} s", "raise the gas price, or wait") from error
         except ContractLogicError as error:
             raise decode_revert(self._abi, error) from error
         except (Web3Exception, ValueError, RequestException) as error:
-            raise TransactionFailed(f"transaction {tx_hash} can't be followed: {error}") from error
+            raise TransactionFailed(f"transaction {hashes[-1]} can't be followed: {error}") from error
 
-    def _submit(self, tx: TxParams) -> bytes:
-        if isinstance(self.account, str):
-            return self.w3.eth.send_transaction(tx)
-        signed = self.account.sign_transaction(tx)  # type: ignore[arg-type]
-        return self.w3.eth.send_raw_transaction(signed.raw_transaction)
+    def _await(self, tx: TxParams | None, hashes: list[str]) -> TxReceipt:
+        until, capped = time.monotonic() + self.timeout, None
+        while True:
+            now = time.monotonic()
+            receipt = self._find(hashes, min(until, now + self.patience) - now)
+            if receipt is not None:
+                return receipt
+            if time.monotonic() >= until:
+                raise capped or TransactionFailed(f"not mined within {self.timeout} s", "raise the gas price, or wait")
+            if tx is not None and not isinstance(self.account, str):
+                capped = self._outbid(tx, hashes)
+
+    def _find(self, hashes: Sequence[str], seconds: float) -> TxReceipt | None:
+        """Return the receipt of whichever is mined, None after so many seconds."""
+        until, pause = time.monotonic() + seconds, _POLL_SECONDS
+        while True:
+            for digest in hashes:
+                with contextlib.suppress(TransactionNotFound):
+                    return self.w3.eth.get_transaction_receipt(HexStr(digest))
+            if time.monotonic() >= until:
+                return None
+            time.sleep(min(pause, until - time.monotonic()) if until > time.monotonic() else 0)
+            pause = min(2 * pause, _MAX_POLL_SECONDS)
+
+    def _outbid(self, tx: TxParams, hashes: list[str]) -> GasPriceLimit | None:
+        """Send it again at a higher price; returns why not, where the limit forbids it."""
+        if self.w3.eth.get_transaction_count(self.address, "latest") > tx["nonce"]:
+            # A node may count before it knows the receipt.
+            if self._find(hashes, _RECEIPT_LAG_SECONDS) is None:
+                raise TransactionFailed("another transaction of this key took its place", "see what it was; try again")
+            return None
+        try:
+            prices: Any = bid(self.w3, [tx], self.limit)
+            tx.update(prices)
+            hashes.append(self._broadcast(tx))
+        except GasPriceLimit as error:
+            return error
+        except (Web3Exception, ValueError) as error:
+            # Mined while it was priced, or a rival that we don't know of: the receipts tell.
+            if not any(words in str(error).lower() for words in ("nonce too low", "already known", "underpriced")):
+                raise
+        return None
 
     def _explain(self, receipt: TxReceipt) -> None:
         """Call it again on the block it failed in, to learn the error; always raises."""
@@ -132,6 +218,20 @@ class Sender:
             again["to"] = tx["to"]
         self.w3.eth.call(again, receipt["blockNumber"])
         raise TransactionFailed(f"transaction {Web3.to_hex(receipt['transactionHash'])} reverted")
+
+
+def own_transaction(raw: bytes, sender: str) -> TxParams:
+    """Return what a signed EIP-1559 transaction says; `TransactionFailed` unless it was signed by this sender."""
+    try:
+        if Account.recover_transaction(raw).lower() == sender.lower():
+            told = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
+            names = ("chainId", "value", "nonce", "gas", "maxFeePerGas", "maxPriorityFeePerGas", "data")
+            addresses = {"from": Web3.to_checksum_address(sender), "to": Web3.to_checksum_address(told["to"])}
+            tx: Any = {name: told[name] for name in names} | addresses
+            return cast(TxParams, tx)
+    except Exception as error:  # libraries over bytes of any form
+        raise TransactionFailed(f"what was kept is no transaction: {type(error).__name__}") from error
+    raise TransactionFailed("what was kept is a transaction of another key")
 
 
 def decode_revert(abi: Sequence[Any], error: ContractLogicError) -> ContractRevert:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from proofbook.chain.errors import ContractRevert, TransactionFailed
+from proofbook.chain.errors import ContractRevert, GasPriceLimit, TransactionFailed
 from proofbook.escape.errors import NotNow
 from proofbook.escape.owned import Step
 from proofbook.escape.session import Done, Escape
@@ -18,7 +18,9 @@ from proofbook.verifier.errors import HistoryBroken, RpcMalformed, RpcRefused, R
 from proofbook.verifier.history import Progress, silent
 
 MAX_FAILURES: Final = 10
-"""Of one kind or another in a row, before it is given up; a node that fails is waited for without end."""
+"""Of one kind or another in a row, before it is given up."""
+_ENDLESS: Final = (RpcUnavailable, GasPriceLimit)
+"""Waited for without end: a node that fails, and gas that costs too much."""
 # What somebody else's transaction between our looking and ours may cause.
 _RACES: Final = (
     "AlreadyExited",
@@ -81,7 +83,7 @@ def leave(
         try:
             _, rest = escape.run(owner, note)
         except ProofbookError as error:
-            failures += 0 if isinstance(error, RpcUnavailable) else 1
+            failures += 0 if isinstance(error, _ENDLESS) else 1
             if not _passes(error) or failures > MAX_FAILURES:
                 raise
             progress(f"{error}; trying again")

@@ -12,13 +12,14 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
 from proofbook.chain.errors import ChainError, ContractRevert, TransactionFailed
-from proofbook.chain.transactions import Sender
+from proofbook.chain.transactions import OUTBID_SECONDS, Sender
 from proofbook.escape.artifacts import check_exit_artifacts
 from proofbook.escape.errors import ArtifactsMissing, KeyRefused, NotNow
 from proofbook.escape.interface import escape_abi
 from proofbook.escape.owned import Owned, Step, next_step, owned_of
 from proofbook.escape.proof import prove_exit
 from proofbook.escape.provider import RpcProvider
+from proofbook.escape.sent import Sent
 from proofbook.protocol.messages import parse_address
 from proofbook.protocol.state import State
 from proofbook.protocol.table import ETH_QUANTUM, RequestKind
@@ -30,6 +31,9 @@ from proofbook.verifier.stream import OnBatch
 
 MAX_STEPS: Final = 500
 PENDING_SECONDS: Final = 120
+"""How long a transaction that something else sent with this key is waited for."""
+SEND_SECONDS: Final = 300.0
+"""How long one of our own is seen through, outbidding it meanwhile, before that counts as a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Escape:
         self._progress = progress
         self._w3 = Web3(RpcProvider(self.rpc))
         self._chain = Chain(self.rpc, self.address, first_block, progress, cache, on_batch)
+        self._sent = Sent(cache, self.address, "" if account is None else self._sender_address(), progress)
 
     def refresh(self) -> None:
         """Read the chain again.
@@ -289,10 +294,14 @@ class Escape:
     def await_pending(self) -> None:
         """Wait for transactions of an earlier run that are still on their way; else their steps would be taken twice.
 
+        Those that the escape sent are outbid when they wait too long.
+
         Raises
         ------
         NotNow
-            If they are not mined in time.
+            If something else's are not mined in time.
+        GasPriceLimit, TransactionFailed
+            If the escape's own are not.
         """
         address = self._sender_address()
         for waited in range(PENDING_SECONDS):
@@ -303,9 +312,18 @@ class Escape:
                 return
             if not waited:
                 self._progress("waiting for a transaction of yours that is still on its way")
-            time.sleep(1)
             self._chain.forget()
+            if raws := self._sent.get_all(mined):
+                self._see_through(raws)
+            else:
+                time.sleep(1)
         raise NotNow("a transaction of yours is not mined", "wait, or send it again at a higher gas price")
+
+    def _see_through(self, raws: Sequence[bytes]) -> None:
+        try:
+            self._sender().resume(raws)
+        except ContractRevert as error:
+            self._progress(f"it was mined and refused: {error}")  # what is to be done now, the chain tells
 
     # --- edges
 
@@ -327,13 +345,15 @@ class Escape:
 
     def _send(self, step: Step, function: str, *arguments: Any, value: int = 0) -> Done:
         """Send a transaction; the chain is read again before anything else of it is used."""
-        self._sender_address()
-        assert self._account is not None
-        abi = escape_abi()
-        contract = self._w3.eth.contract(address=Web3.to_checksum_address(self.address), abi=abi)
-        sender = Sender(self._w3, self._account, abi)
+        contract = self._w3.eth.contract(address=Web3.to_checksum_address(self.address), abi=escape_abi())
         try:
-            receipt = sender.send(contract.functions[function](*arguments), value)
+            receipt = self._sender().send(contract.functions[function](*arguments), value)
         finally:
             self._chain.forget()
         return Done(step, Web3.to_hex(receipt["transactionHash"]))
+
+    def _sender(self) -> Sender:
+        self._sender_address()
+        assert self._account is not None
+        abi, keep = escape_abi(), self._sent.add
+        return Sender(self._w3, self._account, abi, timeout=SEND_SECONDS, patience=OUTBID_SECONDS, keep=keep)

@@ -18,21 +18,23 @@ from hexbytes import HexBytes
 from requests.exceptions import RequestException
 from web3 import Web3
 from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception
-from web3.types import BlockIdentifier, TxParams, TxReceipt
+from web3.types import BlockIdentifier, TxData, TxParams, TxReceipt
 
 from proofbook.chain.client import Exchange, QueuedRequest, commit_arguments
-from proofbook.chain.errors import ChainError, ContractRevert, ReorgDetected, TransactionFailed
+from proofbook.chain.errors import ChainError, ContractRevert, GasPriceLimit, ReorgDetected, TransactionFailed
 from proofbook.chain.events import BatchEvent, batches_since
-from proofbook.chain.transactions import GAS_MARGIN_PERCENT, decode_revert
+from proofbook.chain.fees import DEFAULT_LIMIT_GWEI, GWEI, bid
+from proofbook.chain.transactions import GAS_MARGIN_PERCENT, decode_revert, own_transaction
 from proofbook.operator.codes import OperatorError
 from proofbook.protocol.words import Page, actions_calldata, fees_calldata
 
 log = logging.getLogger(__name__)
 MAX_PAUSE_S: Final = 10.0
-BUMP_PERCENT: Final = 25
-"""A replacement pays so much more: nodes want at least 10."""
 NONSENSE: Final = (TypeError, ValueError, LookupError, AttributeError)
 """What web3 raises over answers of a form that it does not expect, such as null for a number."""
+_SENT_BEFORE: Final = ("already known", "already imported", "nonce too low", "known transaction")
+_UNDERPRICED: Final = ("underpriced", "base fee", "feetoolow", "fee too low", "gas price below")
+"""Nodes' words for an offer below the base fee, or not above that of a rival with the same nonce."""
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -47,6 +49,18 @@ class InsufficientFunds(RpcUnavailable):
     """The operator's key can't pay for a transaction (code ``insufficient_funds``); it is waited for, and told."""
 
     code: ClassVar[str] = "insufficient_funds"
+
+
+class GasTooDear(RpcUnavailable):
+    """Gas costs more than the operator may pay for it (code ``gas_too_dear``); it is waited for, and told."""
+
+    code: ClassVar[str] = "gas_too_dear"
+
+
+class Underpriced(TransactionFailed):
+    """The node wants a better offer than this transaction's (code ``underpriced``)."""
+
+    code: ClassVar[str] = "underpriced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +78,8 @@ async def retry(attempts: int, call: Callable[_P, _T], *args: _P.args, **kwargs:
     Raises
     ------
     RpcUnavailable
-        After so many attempts; `InsufficientFunds` when the last answer was that.
-    ContractRevert, ReorgDetected
+        After so many attempts; `InsufficientFunds` when the last answer was that, `GasTooDear` at once.
+    ContractRevert, ReorgDetected, Underpriced
         At once.
     """
     pause = 0.1
@@ -74,6 +88,10 @@ async def retry(attempts: int, call: Callable[_P, _T], *args: _P.args, **kwargs:
             return await asyncio.to_thread(call, *args, **kwargs)
         except (ContractRevert, ReorgDetected):
             raise
+        except Underpriced:
+            raise
+        except GasPriceLimit as error:
+            raise GasTooDear(f"{error.message}; gas becomes cheaper, or `max_gas_price_gwei` is raised") from error
         except (Web3Exception, RequestException, ChainError, ConnectionError, TimeoutError, *NONSENSE) as error:
             if attempt == attempts:
                 kind = InsufficientFunds if "insufficient funds" in str(error).lower() else RpcUnavailable
@@ -93,11 +111,16 @@ class L1:
         The contract.
     account : LocalAccount
         The operator's key.
+    max_gas_price : int
+        The most for a unit of gas, in wei.
     """
 
-    def __init__(self, exchange: Exchange, account: LocalAccount) -> None:
+    def __init__(
+        self, exchange: Exchange, account: LocalAccount, max_gas_price: int = DEFAULT_LIMIT_GWEI * GWEI
+    ) -> None:
         self.exchange = exchange
         self.account = account
+        self.max_gas_price = max_gas_price
         self.w3 = exchange.w3
 
     def get_head(self) -> tuple[int, int]:
@@ -126,15 +149,32 @@ class L1:
         proof: Sequence[int],
         nonce: int,
         outbid: Sequence[str] = (),
+        refused: str = "",
     ) -> SignedTx:
-        """Sign a batch's transaction, at a higher price than those of these transactions that wait with its nonce.
+        """Sign a batch's transaction, at a higher price than its rivals'.
+
+        Parameters
+        ----------
+        page, requests, c, proof
+            The batch.
+        nonce : int
+            Of the transaction.
+        outbid : sequence of str
+            Hashes of ours that may wait with this nonce.
+        refused : str
+            Bytes (hex) of one that was `Underpriced`.
 
         Raises
         ------
         ContractRevert
             When the contract would refuse it now.
+        GasPriceLimit
+            When that would cost too much.
         """
-        return self._sign(self._commit(page, requests, c, proof), nonce, outbid)
+        rivals: list[Any] = [*self._find_waiting(outbid)]
+        if refused:
+            rivals.append(own_transaction(bytes.fromhex(refused), self.account.address))
+        return self._sign(self._commit(page, requests, c, proof), nonce, rivals)
 
     def try_commit(self, page: Page, requests: Sequence[QueuedRequest], c: int, proof: Sequence[int]) -> None:
         """Ask the contract whether it would take a batch on top of the newest block; `ContractRevert` if not."""
@@ -159,41 +199,43 @@ class L1:
             )
         )
 
-    def _sign(self, call: Any, nonce: int, outbid: Sequence[str] = ()) -> SignedTx:
+    def _sign(self, call: Any, nonce: int, rivals: Sequence[Any] = ()) -> SignedTx:
         address = self.account.address
         try:
-            gas = call.estimate_gas({"from": address})
-            tx: TxParams = call.build_transaction(
-                {"from": address, "gas": gas * (100 + GAS_MARGIN_PERCENT) // 100, "nonce": nonce}
-            )
+            gas = call.estimate_gas({"from": address}) * (100 + GAS_MARGIN_PERCENT) // 100
+            prices: Any = bid(self.w3, rivals, self.max_gas_price)
+            tx: TxParams = call.build_transaction({"from": address, "gas": gas, "nonce": nonce, **prices})
         except ContractLogicError as error:
             raise decode_revert(self.exchange.abi, error) from error
-        for rival in outbid:
-            self._raise_price(tx, rival)
         signed = self.account.sign_transaction(tx)  # type: ignore[arg-type]
         return SignedTx(Web3.to_hex(signed.hash), signed.raw_transaction.hex().removeprefix("0x"), nonce)
 
-    def _raise_price(self, tx: TxParams, rival: str) -> None:
-        try:
-            old = self.w3.eth.get_transaction(HexBytes(rival))
-        except TransactionNotFound:
-            return  # nothing waits, so there is nothing to outbid
-        offer: dict[str, Any] = tx  # type: ignore[assignment]
-        for name in ("maxFeePerGas", "maxPriorityFeePerGas", "gasPrice"):
-            if name in offer:
-                before: Any = old.get(name, 0)
-                offer[name] = max(int(offer[name]), int(before) * (100 + BUMP_PERCENT) // 100 + 1)
+    def _find_waiting(self, hashes: Sequence[str]) -> list[TxData]:
+        """Return those of these transactions that the node has; there is nothing to outbid where it has none."""
+        found = []
+        for tx in hashes:
+            with contextlib.suppress(TransactionNotFound):
+                found.append(self.w3.eth.get_transaction(HexBytes(tx)))
+        return found
 
     def broadcast(self, raw: str) -> None:
-        """Send signed bytes; that they were sent or mined before is fine."""
+        """Send signed bytes; that they were sent or mined before is fine.
+
+        Raises
+        ------
+        Underpriced
+            When the node wants a better offer.
+        TransactionFailed
+            When it refuses them otherwise.
+        """
         try:
             self.w3.eth.send_raw_transaction(HexBytes(raw))
         except (Web3Exception, ValueError) as error:
             told = str(error).lower()
-            if not any(
-                words in told for words in ("already known", "already imported", "nonce too low", "known transaction")
-            ):
-                raise TransactionFailed(f"the node refused the transaction: {error}") from error
+            if any(words in told for words in _SENT_BEFORE):
+                return
+            kind = Underpriced if any(words in told for words in _UNDERPRICED) else TransactionFailed
+            raise kind(f"the node refused the transaction: {error}") from error
 
     def get_nonce(self, block: BlockIdentifier = "latest") -> int:
         """Return how many transactions of the operator were mined, up to a block."""

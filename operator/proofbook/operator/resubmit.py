@@ -24,7 +24,7 @@ from proofbook.chain.errors import ContractRevert
 from proofbook.chain.events import batches_since, requests_since
 from proofbook.operator.batches import CommitRefused, ReorgError, StateDiverged, queued, request_of
 from proofbook.operator.codes import OperatorError
-from proofbook.operator.l1 import L1, retry
+from proofbook.operator.l1 import L1, Underpriced, retry
 from proofbook.operator.settings import Settings
 from proofbook.operator.store import BatchRecord, BatchStore, RequestRecord
 from proofbook.operator.watcher import record_of
@@ -32,7 +32,7 @@ from proofbook.protocol.table import Size
 from proofbook.protocol.words import Page, page_from_words
 
 log = logging.getLogger(__name__)
-ATTEMPTS: Final = 5
+ATTEMPTS: Final = 10
 PATIENCE_S: Final = 120.0
 """A transaction that waits longer is replaced by one that pays more."""
 _CHUNK: Final = 512
@@ -160,11 +160,16 @@ class Resubmission:
     async def _send(self, record: BatchRecord, page: Page, first: int) -> None:
         """Have one batch mined."""
         requests = [queued(request) for request in self._store.list_requests(first, len(page.requests))]
+        refused = ""
         for _ in range(ATTEMPTS):
             if await self._is_mined(record.number):
                 break
-            record = await self._sign(record, page, requests)
-            await self._ask(self._l1.broadcast, record.raw_tx)
+            record = await self._sign(record, page, requests, refused)
+            try:
+                await self._ask(self._l1.broadcast, record.raw_tx)
+            except Underpriced:
+                refused = record.raw_tx
+                continue
             log.info("batch %d: sent again as %s", record.number, record.tx)
             until = time.monotonic() + PATIENCE_S
             while time.monotonic() < until and await self._waits(record):
@@ -178,13 +183,15 @@ class Resubmission:
         self._store.put_batch(replace(record, block=event.place.block, tx=event.place.tx))
         log.info("batch %d: mined in block %d", record.number, event.place.block)
 
-    async def _sign(self, record: BatchRecord, page: Page, requests: list[QueuedRequest]) -> BatchRecord:
+    async def _sign(
+        self, record: BatchRecord, page: Page, requests: list[QueuedRequest], refused: str
+    ) -> BatchRecord:
         proof = [int(word, 16) for word in record.proof]
         while True:
             nonce = await self._ask(self._l1.get_nonce)
             try:
                 signed = await self._ask(
-                    self._l1.sign_commit, page, requests, int(record.c, 16), proof, nonce, record.sent
+                    self._l1.sign_commit, page, requests, int(record.c, 16), proof, nonce, record.sent, refused
                 )
                 break
             except ContractRevert as revert:

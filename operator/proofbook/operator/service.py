@@ -25,6 +25,7 @@ from web3 import Web3
 from web3.exceptions import Web3Exception
 
 from proofbook.chain.client import Exchange, ExchangeConfig
+from proofbook.chain.fees import GWEI
 from proofbook.chain.provider import CarefulProvider
 from proofbook.operator import api_models as m
 from proofbook.operator import commands as c
@@ -155,7 +156,7 @@ class Operator:
 
     def _compose(self, exchange: Exchange, genesis: State, crash_at: CrashAt) -> None:
         s = self.settings
-        self._l1 = L1(exchange, self._account)
+        self._l1 = L1(exchange, self._account, self.settings.max_gas_price_gwei * GWEI)
         options = BatcherOptions(
             s.prove_attempts, s.rpc_attempts, s.confirmations, s.poll_s, s.start_block, depth=s.get_depth()
         )

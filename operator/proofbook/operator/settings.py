@@ -21,6 +21,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 
+from proofbook.chain.fees import DEFAULT_LIMIT_GWEI, MAX_LIMIT_GWEI
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.markets import MAX_MARKETS, Market, MarketError, Markets
 from proofbook.protocol.errors import InvalidValue
@@ -99,6 +100,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Seconds between looks at L1.
     confirmations : int
         Blocks on top of a block before what it says is used; 0 only where there are no reorganisations.
+    max_gas_price_gwei : int
+        The most the operator pays for a unit of gas, tip included; a transaction that waits is outbid up to this.
     margin_s : int
         An order is admitted only if it stays valid so many seconds: it must outlive proving and congestion (M22).
     start_block : int
@@ -130,6 +133,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_pending: Annotated[int, _within(1, 1_000_000)] = 2_000
     poll_s: Annotated[float, msgspec.Meta(ge=0.02, le=600)] = 2.0
     confirmations: Annotated[int, _within(0, 10_000)] = 12
+    max_gas_price_gwei: Annotated[int, _within(1, MAX_LIMIT_GWEI)] = DEFAULT_LIMIT_GWEI
     margin_s: Annotated[int, _within(0, 30 * 86_400)] = 600
     start_block: Annotated[int, _within(0, 2**62)] = 0
     clock: Literal["wall", "chain"] = "wall"

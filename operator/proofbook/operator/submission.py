@@ -32,7 +32,7 @@ from proofbook.operator.batches import (
     queued,
     request_of,
 )
-from proofbook.operator.l1 import L1, RpcUnavailable, SignedTx, retry
+from proofbook.operator.l1 import L1, GasTooDear, RpcUnavailable, SignedTx, Underpriced, retry
 from proofbook.operator.settlement import BatchPlan
 from proofbook.operator.store import BatchRecord, BatchStore
 from proofbook.protocol.state import State
@@ -69,6 +69,10 @@ class InFlight:
         Where it was then; 0 before.
     sent_at : float, optional
         When this process last sent its transaction, by the monotonic clock.
+    dear : GasTooDear, optional
+        Why it waits and is not outbid.
+    underpriced : bool
+        The node refused what it offers.
     """
 
     plan: BatchPlan
@@ -81,6 +85,8 @@ class InFlight:
     mined: bool = False
     block: int = 0
     sent_at: float | None = None
+    dear: GasTooDear | None = None
+    underpriced: bool = False
 
     @property
     def number(self) -> int:
@@ -184,26 +190,47 @@ class Submitter:
             When the contract would refuse it now.
         CommitRefused
             When it was mined and failed again and again.
+        GasTooDear
+            When it can't be sent, or outbid, for what the operator may pay.
         """
         record = batch.record
-        if record.raw_tx and record.nonce == look.nonce:
-            if batch.sent_at is None:
-                # Signed in an earlier life or for a chain that is gone: mined too early, it would fail and be paid for.
-                if not await self._is_welcome(batch):
-                    return False
-                await self._broadcast(batch)
-                return True
-            if time.monotonic() - batch.sent_at < self.options.replace_after_s:
-                return False
-            log.warning("batch %d: its transaction waits too long and is outbid", batch.number)
-        elif record.sent and await self._was_mined(record):
+        waits = bool(record.raw_tx) and record.nonce == look.nonce
+        if waits and (sent := await self._send_on(batch)) is not None:
+            return sent
+        if not waits and record.sent and await self._was_mined(record):
             return False
         # One nonce alone is the next. Another batch of ours may have had it before a reorganisation.
         rivals = [tx for other in flight for tx in other.record.sent if other.record.nonce == look.nonce]
-        if not await self._sign(batch, look.nonce, rivals):
-            return False
+        refused = record.raw_tx if waits and batch.underpriced else ""
+        try:
+            if not await self._sign(batch, look.nonce, rivals, refused):
+                return False
+        except GasTooDear as error:
+            if waits:
+                batch.dear = error
+                await self._broadcast(batch)  # it may have been dropped
+                batch.underpriced = False
+            raise
+        batch.dear = None
         await self._broadcast(batch)
         return True
+
+    async def _send_on(self, batch: InFlight) -> bool | None:
+        """Go on with what has the next nonce: tell whether it was sent now, None if it is to be outbid."""
+        if batch.underpriced:
+            return None
+        if batch.sent_at is None:
+            # Signed in an earlier life or for a chain that is gone: mined too early, it would fail and be paid for.
+            if not await self._is_welcome(batch):
+                return False
+            await self._broadcast(batch)
+            return True
+        if time.monotonic() - batch.sent_at < self.options.replace_after_s:
+            if batch.dear:
+                raise batch.dear
+            return False
+        log.warning("batch %d: its transaction waits too long and is outbid", batch.number)
+        return None
 
     async def _is_welcome(self, batch: InFlight) -> bool:
         """Tell whether the contract would take it now; False while the newest block's clock is behind the batch's."""
@@ -221,7 +248,12 @@ class Submitter:
         return batch.page, self._requests_of(batch), int(record.c, 16), [int(word, 16) for word in record.proof]
 
     async def _broadcast(self, batch: InFlight) -> None:
-        await self._ask(self._l1.broadcast, batch.record.raw_tx)
+        batch.underpriced = False
+        try:
+            await self._ask(self._l1.broadcast, batch.record.raw_tx)
+        except Underpriced as error:
+            batch.underpriced = True  # and signed anew at the next look
+            log.warning("batch %d: %s", batch.number, error)
         batch.sent_at = time.monotonic()
         log.info("batch %d: sent as %s", batch.number, batch.record.tx)
         self._crash_at("sent")
@@ -240,12 +272,12 @@ class Submitter:
         except (ContractRevert, RpcUnavailable) as error:
             raise CommitRefused(f"batch {number}, mined and failed {MAX_FAILURES} times: {error}") from error
 
-    async def _sign(self, batch: InFlight, nonce: int, outbid: list[str]) -> bool:
+    async def _sign(self, batch: InFlight, nonce: int, outbid: list[str], refused: str) -> bool:
         """Sign and store; False while the newest block's clock is behind the batch's."""
         record = batch.record
         arguments = self._arguments(batch)
         try:
-            signed: SignedTx = await self._ask(self._l1.sign_commit, *arguments, nonce, outbid)
+            signed: SignedTx = await self._ask(self._l1.sign_commit, *arguments, nonce, outbid, refused)
         except ContractRevert as revert:
             if revert.name == "TimestampInFuture":
                 return False

@@ -258,7 +258,7 @@ def test_a_signed_transaction_names_its_nonce(live, tmp_path):
     live.anvil.rpc("evm_setAutomine", False)
     l1.broadcast(first.raw)
     l1.broadcast(first.raw)  # known already: fine
-    outbid = l1._sign(call, 0, [first.tx])
+    outbid = l1._sign(call, 0, l1._find_waiting([first.tx]))
     l1.broadcast(outbid.raw)
     live.anvil.rpc("evm_setAutomine", True)
     live.anvil.mine(1)

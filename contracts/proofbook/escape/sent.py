@@ -1,0 +1,82 @@
+"""What was sent last, kept in a small file: killed while it waits, the next run can outbid it.
+
+The file is not believed. Only what this very key has signed for this contract is sent on, and nothing but its price is
+changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from proofbook.chain.errors import TransactionFailed
+from proofbook.chain.transactions import own_transaction
+from proofbook.verifier.history import Progress
+
+FORMAT: Final = "proofbook-sent-1"
+MAX_BYTES: Final = 1 << 20
+MAX_KEPT: Final = 64
+
+
+class Sent:
+    """The transactions of one key to one contract that have the nonce used last.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where the file is; without one they are forgotten with the process.
+    contract, sender : str
+        Addresses.
+    progress : Progress
+        Told of a file that can't be written.
+    """
+
+    def __init__(self, folder: Path | None, contract: str, sender: str, progress: Progress) -> None:
+        self._contract, self._sender, self._progress = contract.lower(), sender.lower(), progress
+        self._path = None if folder is None else folder / f"sent-{self._contract[2:]}-{self._sender[2:]}.json"
+        self._raws: list[bytes] | None = None
+
+    def get_all(self, nonce: int) -> list[bytes]:
+        """Return those with a nonce, the oldest first."""
+        if self._raws is None:
+            self._raws = self._load()
+        return [raw for raw in self._raws if self._nonce(raw) == nonce]
+
+    def add(self, raw: bytes) -> None:
+        """Keep one that is about to be sent, and forget those of other nonces."""
+        nonce = self._nonce(raw)
+        if nonce is not None:
+            self._raws = [*self.get_all(nonce), raw][-MAX_KEPT:]
+            self._save()
+
+    def _nonce(self, raw: bytes) -> int | None:
+        """Return a transaction's nonce; None for what this key did not sign for this contract."""
+        try:
+            tx = own_transaction(raw, self._sender)
+        except TransactionFailed:
+            return None
+        return tx["nonce"] if str(tx["to"]).lower() == self._contract else None
+
+    def _load(self) -> list[bytes]:
+        try:
+            if self._path is None or self._path.stat().st_size > MAX_BYTES:
+                return []
+            told = json.loads(self._path.read_bytes())
+            return [bytes.fromhex(text) for text in told["sent"][:MAX_KEPT]] if told["format"] == FORMAT else []
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return []
+
+    def _save(self) -> None:
+        if self._path is None:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self._path.parent)
+            with os.fdopen(handle, "w") as file:
+                json.dump({"format": FORMAT, "sent": [raw.hex() for raw in self._raws or []]}, file)
+            os.replace(name, self._path)
+        except OSError as error:
+            self._progress(f"{self._path.name} was not written: {error.strerror}")
