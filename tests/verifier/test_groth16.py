@@ -135,8 +135,22 @@ def test_a_key_is_packed_as_the_contract_has_it():
     assert key_bytes(key) == packed(WORDS)
 
 
-def test_py_ecc_does_not_raise_the_recursion_limit():
-    program = "import sys; n = sys.getrecursionlimit(); import proofbook.verifier.report"
+@pytest.mark.parametrize(
+    "imported",
+    [
+        "proofbook.verifier.report",
+        "proofbook.verifier.rpc",
+        "proofbook.chain.transactions",
+        "proofbook.escape.cli",
+        "proofbook.client.http",
+        "proofbook.cli.main",
+        "proofbook.operator.service",
+        "py_ecc, eth_account, proofbook.protocol.errors",
+    ],
+)
+def test_py_ecc_does_not_raise_the_recursion_limit(imported):
+    """Else 100,000 brackets from any node or operator end the process: eth-account imports it too."""
+    program = f"import sys; n = sys.getrecursionlimit(); import {imported}; import eth_account"
     program += "; print(sys.getrecursionlimit() == n)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "True"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import proofbook.protocol.recursion  # noqa: F401
+
 
 class ProofbookError(Exception):
     """Anything Proofbook refuses.

@@ -21,7 +21,7 @@ from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Excepti
 from web3.types import TxParams, TxReceipt
 
 from proofbook.chain.errors import ContractRevert, GasPriceLimit, TransactionFailed
-from proofbook.chain.fees import bid, limit_from_environment
+from proofbook.chain.fees import PRICES, bid, limit_from_environment
 from proofbook.chain.hints import HINTS
 
 GAS_MARGIN_PERCENT: Final = 20
@@ -31,6 +31,9 @@ OUTBID_SECONDS: Final = 45.0
 _POLL_SECONDS: Final = 0.05
 _MAX_POLL_SECONDS: Final = 1.0
 _RECEIPT_LAG_SECONDS: Final = 5.0
+_RLP_TEXT: Final = 0x80
+_RLP_LIST: Final = 0xC0
+_RLP_LONG_LIST: Final = 0xF7
 _STANDARD_ERRORS: Final[tuple[dict[str, Any], ...]] = tuple(
     {"type": "error", "name": name, "inputs": [{"name": field, "type": kind} for field, kind in fields]}
     for name, fields in {
@@ -46,7 +49,8 @@ _STANDARD_ERRORS: Final[tuple[dict[str, Any], ...]] = tuple(
 class Sender:
     """Sends transactions of one account, one after another.
 
-    One that is not mined in time is sent again at a higher price, with the same nonce, so that one of them counts.
+    One that is not mined in time is sent again at a higher price, with the same nonce, so that one of them counts. Not
+    while no block comes at all: no price would help, and each would be more than the last.
 
     Parameters
     ----------
@@ -108,8 +112,9 @@ class Sender:
         TransactionFailed
             If the node refuses it or it is not mined in time.
         """
+        block = self._head()
         tx, digest = self._start(call, value)
-        return self._see_through(tx, [digest])
+        return self._see_through(tx, [digest], block)
 
     def submit(self, call: Any, value: int = 0) -> str:
         """Send without waiting; returns the transaction's hash. Errors as `send`, but for what shows when mined."""
@@ -130,6 +135,12 @@ class Sender:
         return self._see_through(own_transaction(raws[-1], self.address), [Web3.to_hex(Web3.keccak(r)) for r in raws])
 
     # --- steps
+
+    def _head(self) -> int:
+        try:
+            return int(self.w3.eth.block_number)
+        except (Web3Exception, ValueError, RequestException) as error:
+            raise TransactionFailed(f"the node does not tell its newest block: {error}") from error
 
     def _start(self, call: Any, value: int) -> tuple[TxParams, str]:
         base: TxParams = {"from": self.address, "value": Web3.to_wei(value, "wei")}
@@ -155,10 +166,13 @@ class Sender:
         self._keep(bytes(signed.raw_transaction))
         return Web3.to_hex(self.w3.eth.send_raw_transaction(signed.raw_transaction))
 
-    def _see_through(self, tx: TxParams | None, hashes: list[str]) -> TxReceipt:
-        """Wait until one of these transactions of one nonce is mined, outbidding the last of them, ``tx``."""
+    def _see_through(self, tx: TxParams | None, hashes: list[str], block: int = -1) -> TxReceipt:
+        """Wait until one of these transactions of one nonce is mined, outbidding the last of them, ``tx``.
+
+        ``block`` was the newest when that was sent.
+        """
         try:
-            receipt = self._await(tx, hashes)
+            receipt = self._await(tx, hashes, block)
             if receipt["status"] != 1:
                 self._explain(receipt)
             return receipt
@@ -167,7 +181,7 @@ class Sender:
         except (Web3Exception, ValueError, RequestException) as error:
             raise TransactionFailed(f"transaction {hashes[-1]} can't be followed: {error}") from error
 
-    def _await(self, tx: TxParams | None, hashes: list[str]) -> TxReceipt:
+    def _await(self, tx: TxParams | None, hashes: list[str], block: int) -> TxReceipt:
         until, capped = time.monotonic() + self.timeout, None
         while True:
             now = time.monotonic()
@@ -177,7 +191,9 @@ class Sender:
             if time.monotonic() >= until:
                 raise capped or TransactionFailed(f"not mined within {self.timeout} s", "raise the gas price, or wait")
             if tx is not None and not isinstance(self.account, str):
-                capped = self._outbid(tx, hashes)
+                known, head = len(hashes), self._head()
+                capped = self._outbid(tx, hashes, head > block)
+                block = head if len(hashes) > known else block
 
     def _find(self, hashes: Sequence[str], seconds: float) -> TxReceipt | None:
         """Return the receipt of whichever is mined, None after so many seconds."""
@@ -191,8 +207,8 @@ class Sender:
             time.sleep(min(pause, until - time.monotonic()) if until > time.monotonic() else 0)
             pause = min(2 * pause, _MAX_POLL_SECONDS)
 
-    def _outbid(self, tx: TxParams, hashes: list[str]) -> GasPriceLimit | None:
-        """Send it again at a higher price; returns why not, where the limit forbids it."""
+    def _outbid(self, tx: TxParams, hashes: list[str], has_moved: bool) -> GasPriceLimit | None:
+        """Send it again at a higher price if blocks came meanwhile; returns why not, where the limit forbids it."""
         if self.w3.eth.get_transaction_count(self.address, "latest") > tx["nonce"]:
             # A node may count before it knows the receipt.
             if self._find(hashes, _RECEIPT_LAG_SECONDS) is None:
@@ -200,6 +216,8 @@ class Sender:
             return None
         try:
             prices: Any = bid(self.w3, [tx], self.limit)
+            if not has_moved:
+                return None
             tx.update(prices)
             hashes.append(self._broadcast(tx))
         except GasPriceLimit as error:
@@ -232,6 +250,28 @@ def own_transaction(raw: bytes, sender: str) -> TxParams:
     except Exception as error:  # libraries over bytes of any form
         raise TransactionFailed(f"what was kept is no transaction: {type(error).__name__}") from error
     raise TransactionFailed("what was kept is a transaction of another key")
+
+
+def prices_of(raw: bytes) -> dict[str, int]:
+    """Return what a signed transaction offers, by the names of `fees.PRICES`; `TransactionFailed` if it is none."""
+    try:
+        if raw[0] >= _RLP_LIST:
+            return {"gasPrice": _legacy_price(raw)}
+        told = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
+        return {name: int(told[name]) for name in PRICES if name in told}
+    except Exception as error:  # libraries over bytes of any form
+        raise TransactionFailed(f"what was kept is no transaction: {type(error).__name__}") from error
+
+
+def _legacy_price(raw: bytes) -> int:
+    """Return the second item, the price, of a transaction of the first kind, which is a bare RLP list."""
+    at = 1 + max(0, raw[0] - _RLP_LONG_LIST)
+    for _ in range(2):
+        size = raw[at] - _RLP_TEXT
+        item, at = (raw[at : at + 1], at + 1) if size < 0 else (raw[at + 1 : at + 1 + size], at + 1 + size)
+    if size > 32 or at > len(raw):
+        raise ValueError("no price")
+    return int.from_bytes(item, "big")
 
 
 def decode_revert(abi: Sequence[Any], error: ContractLogicError) -> ContractRevert:

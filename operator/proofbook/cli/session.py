@@ -106,7 +106,7 @@ def load_wallet(directory: Path) -> WalletFile:
         return WalletFile()
     try:
         return msgspec.json.decode(read_limited(path), type=WalletFile)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise CliError("wallet", f"{path} is damaged: {error}", "mend it, or choose another --wallet") from error
 
 
@@ -136,7 +136,7 @@ def read_deployment(path: Path) -> tuple[str, int]:
     try:
         found: Any = json.loads(read_limited(path))
         return str(found["contract"]), int(found.get("block", 0))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CliError("deployment", f"{path} names no contract", "`proofbook deploy` writes such a file") from error
 
 

@@ -108,7 +108,7 @@ class ApiClient:
             raise ApiUnreachable(f"the operator at {self.base_url} does not answer: {error}", _UNREACHABLE) from error
         try:
             answer = msgspec.json.decode(data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise ApiMalformed(
                 f"{self.base_url} answered {path} with something else than JSON", _UNREACHABLE
             ) from error
@@ -250,7 +250,7 @@ def _read(response: httpx.Response) -> bytes:
 def _object(data: bytes) -> Json:
     try:
         answer = msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}
 

@@ -160,5 +160,5 @@ def decode_command(body: bytes) -> Command:
         raise CommandError(f"{len(body)} bytes")
     try:
         return _decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CommandError(str(error)) from error

@@ -259,5 +259,5 @@ def decode_event(body: bytes) -> Event:
     """Return the event of `encode_event`'s bytes; msgspec.MsgspecError for anything else."""
     try:
         return _decoder.decode(body)
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from error

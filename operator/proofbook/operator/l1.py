@@ -24,7 +24,7 @@ from proofbook.chain.client import Exchange, QueuedRequest, commit_arguments
 from proofbook.chain.errors import ChainError, ContractRevert, GasPriceLimit, ReorgDetected, TransactionFailed
 from proofbook.chain.events import BatchEvent, batches_since
 from proofbook.chain.fees import DEFAULT_LIMIT_GWEI, GWEI, bid
-from proofbook.chain.transactions import GAS_MARGIN_PERCENT, decode_revert, own_transaction
+from proofbook.chain.transactions import GAS_MARGIN_PERCENT, decode_revert, prices_of
 from proofbook.operator.codes import OperatorError
 from proofbook.protocol.words import Page, actions_calldata, fees_calldata
 
@@ -173,7 +173,7 @@ class L1:
         """
         rivals: list[Any] = [*self._find_waiting(outbid)]
         if refused:
-            rivals.append(own_transaction(bytes.fromhex(refused), self.account.address))
+            rivals.append(prices_of(bytes.fromhex(refused)))
         return self._sign(self._commit(page, requests, c, proof), nonce, rivals)
 
     def try_commit(self, page: Page, requests: Sequence[QueuedRequest], c: int, proof: Sequence[int]) -> None:

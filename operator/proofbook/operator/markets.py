@@ -148,7 +148,7 @@ def parse_markets(text: str, kind: str) -> Markets:
             return Markets(msgspec.json.decode(text, type=_File).markets)
         if kind == "toml":
             return Markets(msgspec.convert(tomllib.loads(text), _File).markets)
-    except (msgspec.MsgspecError, tomllib.TOMLDecodeError) as error:
+    except (msgspec.MsgspecError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise MarketError(str(error)) from error
     raise MarketError(f"market settings are .toml or .json, not {kind!r}")
 

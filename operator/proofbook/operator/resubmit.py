@@ -160,18 +160,16 @@ class Resubmission:
     async def _send(self, record: BatchRecord, page: Page, first: int) -> None:
         """Have one batch mined."""
         requests = [queued(request) for request in self._store.list_requests(first, len(page.requests))]
-        refused = ""
+        refused, block = "", -1
         for _ in range(ATTEMPTS):
             if await self._is_mined(record.number):
                 break
-            record = await self._sign(record, page, requests, refused)
-            try:
-                await self._ask(self._l1.broadcast, record.raw_tx)
-            except Underpriced:
-                refused = record.raw_tx
-                continue
-            log.info("batch %d: sent again as %s", record.number, record.tx)
-            until = time.monotonic() + PATIENCE_S
+            head, _ = await self._ask(self._l1.get_head)
+            if head > block or refused or not await self._waits(record):
+                # While no block comes, no price would help; what was signed may have been dropped.
+                record, block = await self._sign(record, page, requests, refused), head
+            refused = "" if await self._broadcast(record) else record.raw_tx
+            until = time.monotonic() + (self._settings.poll_s if refused else PATIENCE_S)
             while time.monotonic() < until and await self._waits(record):
                 await asyncio.sleep(self._settings.poll_s)
         else:
@@ -183,9 +181,17 @@ class Resubmission:
         self._store.put_batch(replace(record, block=event.place.block, tx=event.place.tx))
         log.info("batch %d: mined in block %d", record.number, event.place.block)
 
-    async def _sign(
-        self, record: BatchRecord, page: Page, requests: list[QueuedRequest], refused: str
-    ) -> BatchRecord:
+    async def _broadcast(self, record: BatchRecord) -> bool:
+        """Give it to the node; False where that wants a better offer."""
+        try:
+            await self._ask(self._l1.broadcast, record.raw_tx)
+        except Underpriced as error:
+            log.warning("batch %d: %s", record.number, error)
+            return False
+        log.info("batch %d: sent again as %s", record.number, record.tx)
+        return True
+
+    async def _sign(self, record: BatchRecord, page: Page, requests: list[QueuedRequest], refused: str) -> BatchRecord:
         proof = [int(word, 16) for word in record.proof]
         while True:
             nonce = await self._ask(self._l1.get_nonce)

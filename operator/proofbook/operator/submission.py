@@ -41,6 +41,8 @@ from proofbook.protocol.words import Page
 log = logging.getLogger(__name__)
 MAX_FAILURES: Final = 3
 """Transactions of one batch that may be mined and fail, each paid for, before the operator stops."""
+BACK_OFF: Final = 1.5
+"""The pause after an offer that the node refused grows by this."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -69,10 +71,12 @@ class InFlight:
         Where it was then; 0 before.
     sent_at : float, optional
         When this process last sent its transaction, by the monotonic clock.
+    sent_block : int
+        The newest block when the node was first given what is signed now.
     dear : GasTooDear, optional
         Why it waits and is not outbid.
-    underpriced : bool
-        The node refused what it offers.
+    refusals : int
+        How many offers the node refused as too low, up to this one; 0 once it took one.
     """
 
     plan: BatchPlan
@@ -85,8 +89,9 @@ class InFlight:
     mined: bool = False
     block: int = 0
     sent_at: float | None = None
+    sent_block: int = 0
     dear: GasTooDear | None = None
-    underpriced: bool = False
+    refusals: int = 0
 
     @property
     def number(self) -> int:
@@ -195,13 +200,13 @@ class Submitter:
         """
         record = batch.record
         waits = bool(record.raw_tx) and record.nonce == look.nonce
-        if waits and (sent := await self._send_on(batch)) is not None:
+        if waits and (sent := await self._send_on(batch, look)) is not None:
             return sent
         if not waits and record.sent and await self._was_mined(record):
             return False
         # One nonce alone is the next. Another batch of ours may have had it before a reorganisation.
         rivals = [tx for other in flight for tx in other.record.sent if other.record.nonce == look.nonce]
-        refused = record.raw_tx if waits and batch.underpriced else ""
+        refused = record.raw_tx if waits and batch.refusals else ""
         try:
             if not await self._sign(batch, look.nonce, rivals, refused):
                 return False
@@ -209,28 +214,35 @@ class Submitter:
             if waits:
                 batch.dear = error
                 await self._broadcast(batch)  # it may have been dropped
-                batch.underpriced = False
+                batch.refusals = 0
             raise
-        batch.dear = None
-        await self._broadcast(batch)
-        return True
+        batch.dear, batch.sent_block = None, look.head
+        return await self._broadcast(batch)
 
-    async def _send_on(self, batch: InFlight) -> bool | None:
+    async def _send_on(self, batch: InFlight, look: Look) -> bool | None:
         """Go on with what has the next nonce: tell whether it was sent now, None if it is to be outbid."""
-        if batch.underpriced:
-            return None
         if batch.sent_at is None:
             # Signed in an earlier life or for a chain that is gone: mined too early, it would fail and be paid for.
             if not await self._is_welcome(batch):
                 return False
+            batch.sent_block = look.head
+            return await self._broadcast(batch)
+        waited = time.monotonic() - batch.sent_at
+        if batch.refusals:
+            return None if waited >= self._get_pause(batch.refusals) else False
+        if waited >= self.options.replace_after_s:
+            if look.head > batch.sent_block:
+                log.warning("batch %d: its transaction waits too long and is outbid", batch.number)
+                return None
+            # No block came: no price would help, and each would be more than the last. It may have been dropped.
             await self._broadcast(batch)
-            return True
-        if time.monotonic() - batch.sent_at < self.options.replace_after_s:
-            if batch.dear:
-                raise batch.dear
-            return False
-        log.warning("batch %d: its transaction waits too long and is outbid", batch.number)
-        return None
+        if batch.dear:
+            raise batch.dear
+        return False
+
+    def _get_pause(self, refusals: int) -> float:
+        """Return the seconds until the next offer: a node that refuses all of them must not raise it in a moment."""
+        return min(self.options.poll_s * BACK_OFF ** min(refusals, 100), self.options.replace_after_s)
 
     async def _is_welcome(self, batch: InFlight) -> bool:
         """Tell whether the contract would take it now; False while the newest block's clock is behind the batch's."""
@@ -247,16 +259,19 @@ class Submitter:
         record = batch.record
         return batch.page, self._requests_of(batch), int(record.c, 16), [int(word, 16) for word in record.proof]
 
-    async def _broadcast(self, batch: InFlight) -> None:
-        batch.underpriced = False
+    async def _broadcast(self, batch: InFlight) -> bool:
+        """Give it to the node; False where that wants a better offer."""
+        batch.sent_at = time.monotonic()
         try:
             await self._ask(self._l1.broadcast, batch.record.raw_tx)
         except Underpriced as error:
-            batch.underpriced = True  # and signed anew at the next look
+            batch.refusals += 1  # and signed anew after a pause
             log.warning("batch %d: %s", batch.number, error)
-        batch.sent_at = time.monotonic()
+            return False
+        batch.sent_at, batch.refusals = time.monotonic(), 0
         log.info("batch %d: sent as %s", batch.number, batch.record.tx)
         self._crash_at("sent")
+        return True
 
     async def _was_mined(self, record: BatchRecord) -> bool:
         """Tell whether the chain moved on while it was asked; `CommitRefused` after too many failures."""

@@ -104,7 +104,7 @@ def read_manifest(directory: Path) -> Manifest:
         if len(data) > _MAX_MANIFEST:
             raise msgspec.ValidationError("too large")
         return msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ArtifactError("artifact/manifest", f"{MANIFEST}: {error}", _mend(directory)) from error
 
 

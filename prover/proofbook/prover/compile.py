@@ -230,7 +230,7 @@ def _load(directory: Path, name: str, circuit: Circuit, key: str) -> Compiled | 
     r1cs, wasm, sym = (directory / f"circuit.{kind}" for kind in ("r1cs", "wasm", "sym"))
     try:
         record = msgspec.json.decode((directory / _RECORD).read_bytes(), type=_Record)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, RecursionError):
         return None
     if record.key != key or not (r1cs.is_file() and wasm.is_file() and sym.is_file()):
         return None

@@ -1,19 +1,11 @@
-"""What we use of py-ecc, imported without its side effect.
-
-Importing it raises Python's recursion limit to 100,000 for the whole process; after that, deeply nested input to any
-parser is a crash of the interpreter and no error any more.
-"""
+"""What we use of py-ecc, imported without its side effect (`proofbook.protocol.recursion`)."""
 
 from __future__ import annotations
 
-import sys
-
-_LIMIT = sys.getrecursionlimit()
-
-from py_ecc.fields import optimized_bn128_FQ as FQ  # noqa: E402
-from py_ecc.fields import optimized_bn128_FQ2 as FQ2  # noqa: E402
-from py_ecc.fields import optimized_bn128_FQ12 as FQ12  # noqa: E402
-from py_ecc.optimized_bn128.optimized_curve import (  # noqa: E402
+from py_ecc.fields import optimized_bn128_FQ as FQ
+from py_ecc.fields import optimized_bn128_FQ2 as FQ2
+from py_ecc.fields import optimized_bn128_FQ12 as FQ12
+from py_ecc.optimized_bn128.optimized_curve import (
     Z1,
     Z2,
     add,
@@ -27,9 +19,9 @@ from py_ecc.optimized_bn128.optimized_curve import (  # noqa: E402
     multiply,
     neg,
 )
-from py_ecc.optimized_bn128.optimized_pairing import final_exponentiate, pairing  # noqa: E402
+from py_ecc.optimized_bn128.optimized_pairing import final_exponentiate, pairing
 
-sys.setrecursionlimit(_LIMIT)
+import proofbook.protocol.recursion  # noqa: F401
 
 __all__ = [
     "FQ",

@@ -156,7 +156,7 @@ def _cached(path: Path) -> RuntimeCode | None:
         return RuntimeCode(bytes.fromhex(told["code"]), tuple((start, length) for start, length in told["immutables"]))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None  # a torn file is made again
 
 
