@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import weakref
 from dataclasses import replace
 
@@ -183,6 +184,31 @@ def test_orders_leave_the_margin_before_they_expire(exchange):
     assert exchange.do(c.Tick(NOW - 5)) == []
     assert exchange.engine.now == NOW + 1
     assert exchange.codes(exchange.do(c.Tick(2**32))) == ["malformed"]
+
+
+def test_orders_of_many_times_leave_nothing_behind_and_expire_in_their_turn(exchange):
+    def trade(times):
+        for k in times:
+            exchange.sell(1, 100, 1, id=k + 1, until=NOW + HOUR + 7 * k)
+            exchange.cancel(1, k + 1)
+            exchange.commands.clear(), exchange.events.clear()
+
+    for k in range(8):  # these stay: of other times, out of order
+        exchange.sell(2, 100, 1, id=k + 1, until=NOW + HOUR + (k * 5 % 8) * 900)
+    trade(range(3000))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        trade(range(3000, 9000))
+        kept = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert kept < 500_000  # a thousand times at most; 300 bytes for each of the orders would be 1.8 million
+    gone = []
+    while exchange.engine.trading.live:
+        gone += [(id_, exchange.engine.now) for _, id_, _ in _removed(exchange.do(c.Tick(exchange.engine.now + 100)))]
+    due = [(k + 1, NOW + HOUR + (k * 5 % 8) * 900 - MARGIN) for k in range(8)]
+    assert sorted(gone) == [(id_, now - (now - NOW) % 100 + 100) for id_, now in due]
 
 
 # --- L1

@@ -7,7 +7,7 @@ lest a signed order that its owner believes dead be played again.
 from __future__ import annotations
 
 from collections.abc import Callable, MutableSequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Final
 
 from proofbook.operator import events as e
@@ -26,6 +26,8 @@ _SIDES: Final = (BUY, SELL)
 _LIVE, _DONE = SlotState.LIVE, SlotState.DONE
 _FILLED, _SELF_TRADE = Removal.FILLED, Removal.SELF_TRADE
 _FOK: Final = int(Flag.FOK)
+_SPARE_TIMES: Final = 1024
+"""So many times without an order are kept before any are dropped: a market maker's one comes back at once."""
 
 
 class Live(Order, eq=False, kw_only=True, gc=False):
@@ -76,7 +78,7 @@ class Trading:
         self.live: dict[Order, Live] = {}
         self.by_account: dict[int, dict[int, Live]] = {}
         self.trade_seq = 0
-        # Of resting orders, by valid_until; and these times, also where no order is left, as a heap.
+        # Of resting orders, by valid_until; and these times, some of which have no order left, as a heap.
         self._expiring: dict[int, dict[Order, Live]] = {}
         self._times: list[int] = []
 
@@ -157,9 +159,17 @@ class Trading:
         mine[live.id] = live
         expiring = self._expiring.get(valid_until)
         if expiring is None:
+            if len(self._expiring) > 2 * len(self.live) + _SPARE_TIMES:
+                self._forget_times()
             expiring = self._expiring[valid_until] = {}
             heappush(self._times, valid_until)
         expiring[live] = live
+
+    def _forget_times(self) -> None:
+        """Drop the times without an order, lest whoever places and cancels with ever another one fill the memory."""
+        self._expiring = {time: orders for time, orders in self._expiring.items() if orders}
+        self._times = list(self._expiring)
+        heapify(self._times)
 
     def _book_steps(self, taker: Live, steps: list[Fill | SelfTrade]) -> None:
         """Book what matching did. The taker's money moves once, for all its trades together."""
