@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-from requests.exceptions import RequestException
+from requests.exceptions import ConnectionError, RequestException, Timeout
 from web3 import Web3
 from web3.exceptions import BlockNotFound, TransactionNotFound, Web3Exception
 
@@ -29,6 +30,10 @@ from proofbook.protocol.words import (
 
 CHUNK_BLOCKS: Final = 5_000
 """Blocks asked for at once; halved whenever the node refuses."""
+MAX_SILENT: Final = 2
+"""Time-outs in a row after which less is asked for; each takes as long as a whole question."""
+GROW_AFTER: Final = 8
+"""Answers after which twice as much is asked for again: a hiccup does not make all that follows slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,26 +103,52 @@ class CommittedBatch:
     data_bytes: int
 
 
-def get_events(exchange: Exchange, name: str, first: int, last: int, chunk: int = CHUNK_BLOCKS) -> Iterator[Any]:
+class _Width:
+    """How many blocks are asked for at once; kept from call to call, for what a node can't do in one."""
+
+    def __init__(self) -> None:
+        self.blocks, self._answers = CHUNK_BLOCKS, 0
+
+    def shrink(self, asked: int) -> None:
+        """Ask for half of what was not answered."""
+        self.blocks, self._answers = max(1, asked // 2), 0
+
+    def note_answer(self) -> None:
+        """Ask for more after some answers in a row."""
+        self._answers += 1
+        if self._answers >= GROW_AFTER:
+            self.blocks, self._answers = min(2 * self.blocks, CHUNK_BLOCKS), 0
+
+
+_widths: WeakKeyDictionary[Exchange, _Width] = WeakKeyDictionary()
+
+
+def get_events(exchange: Exchange, name: str, first: int, last: int) -> Iterator[Any]:
     """Yield web3's event data of one kind in blocks `first` to `last`, both included, in order.
 
     Raises
     ------
     ChainError
-        If the node refuses even a single block.
+        If the node refuses even a single block, can't be reached, or stays silent.
     """
-    event = exchange.contract.events[name]
-    at = first
+    event, width = exchange.contract.events[name], _widths.setdefault(exchange, _Width())
+    at, silent = first, 0
     while at <= last:
-        upto = min(at + chunk - 1, last)
+        upto = min(at + width.blocks - 1, last)
         try:
             found = event().get_logs(from_block=at, to_block=upto)
+        except ConnectionError as error:
+            raise ChainError(f"the node can't be asked for events of block {at}: {error}") from error
         except (Web3Exception, ValueError, RequestException) as error:
-            # Nodes limit the range or the number of results, each with words of its own: ask for less.
-            if chunk == 1:
+            # Nodes limit the range or the number of results, each with words of its own: ask for less. One that says
+            # nothing at all may be gone: then every question takes as long as it may.
+            silent = silent + 1 if isinstance(error, Timeout) else 0
+            width.shrink(upto - at + 1)
+            if upto == at or silent > MAX_SILENT:
                 raise ChainError(f"the node refuses events of block {at}: {error}") from error
-            chunk = max(1, chunk // 2)
             continue
+        silent = 0
+        width.note_answer()
         yield from sorted(found, key=lambda e: (e["blockNumber"], e["logIndex"]))
         at = upto + 1
 
