@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import proofbook.protocol.recursion  # noqa: F401
+
+_MAX_TOLD: Final = 1000
+_MAX_BITS: Final = 1024
+
+
+def _told(value: object) -> str:
+    """Return a value as it stands in a message; Python refuses to write long numbers, and nobody reads long texts."""
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+        return f"a number of {value.bit_length()} bits"
+    text = str(value)
+    return text if len(text) <= _MAX_TOLD else text[:_MAX_TOLD] + "..."
 
 
 class ProofbookError(Exception):
@@ -24,7 +35,7 @@ class ProofbookError(Exception):
         return {name: value for name, value in vars(self).items() if not name.startswith("__")}
 
     def __str__(self) -> str:
-        told = ", ".join(f"{name}={value}" for name, value in self.data().items())
+        told = ", ".join(f"{name}={_told(value)}" for name, value in self.data().items())
         return f"{self.code}: {told}" if told else " ".join((self.code, *map(str, self.args)))
 
     def __reduce__(self) -> tuple[type[ProofbookError], tuple[Any, ...]]:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -17,6 +17,11 @@ from proofbook.protocol.secrets import KEY_VARIABLE, PASSWORD_VARIABLE
 
 _MAX_BYTES: Final = 1 << 16
 _HEX: Final = re.compile(r"^(0x)?[0-9a-fA-F]{64}\Z")
+_MAX_MEMORY: Final = 1 << 29
+_MAX_WORK: Final = 1 << 22
+"""Blocks that scrypt mixes: twice of what the dearest keystores in use ask for."""
+_MAX_ROUNDS: Final = 10_000_000
+_MAX_DERIVED: Final = 64
 
 
 def load_key(path: Path | None) -> LocalAccount | None:
@@ -57,6 +62,7 @@ def _from_hex(text: str, where: str) -> LocalAccount:
 
 
 def _from_keystore(text: str) -> LocalAccount:
+    _check_cost(text)
     password = os.environ.get(PASSWORD_VARIABLE)
     if password is None:
         password = getpass.getpass("password of the keystore: ")
@@ -65,3 +71,41 @@ def _from_keystore(text: str) -> LocalAccount:
     except Exception:
         raise KeyRefused("the keystore can't be opened", "is the password right?") from None
     return account
+
+
+def _check_cost(text: str) -> None:
+    """Refuse a keystore whose password takes more memory or time to try than any in use; `KeyRefused`.
+
+    It is somebody's file: one number in it would hold the escape up for ever, or take all of the machine's memory.
+    """
+    try:
+        kdf, cost = _kdf_of({name.lower(): value for name, value in json.loads(text).items()})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise KeyRefused(
+            "the key file is no keystore", "a key is 64 hex digits, or an Ethereum keystore file"
+        ) from None
+    if any(type(number) is not int or number < 1 for number in cost.values()):
+        bearable = False
+    elif kdf == "scrypt":
+        n, r, p = (cost[name] for name in ("n", "r", "p"))
+        bearable = 128 * n * r <= _MAX_MEMORY and 128 * r * p <= _MAX_MEMORY and n * r * p <= _MAX_WORK
+    else:
+        bearable = cost["c"] <= _MAX_ROUNDS
+    if not bearable or cost["dklen"] > _MAX_DERIVED:
+        raise KeyRefused(
+            "opening the keystore would take more memory or time than is given to it",
+            "write the key into a new keystore, with scrypt of n = 262144 and r = 8, or as 64 hex digits",
+        )
+
+
+def _kdf_of(keystore: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return a keystore's way from password to key, and its numbers; any exception of indexing where it is none."""
+    crypto = {name.lower(): value for name, value in keystore["crypto"].items()}
+    if isinstance(kdf := crypto["kdf"], dict):  # version 4
+        inner = {name.lower(): value for name, value in kdf.items()}
+        kdf, given = inner["function"], inner["params"]
+    else:
+        given = crypto["kdfparams"]
+    names = {"scrypt": ("n", "r", "p", "dklen"), "pbkdf2": ("c", "dklen")}[kdf]
+    numbers = {name.lower(): value for name, value in given.items()}
+    return kdf, {name: numbers[name] for name in names}

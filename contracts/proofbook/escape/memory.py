@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from proofbook.verifier.history import Progress
 
 MAX_BYTES: Final = 1 << 20
 FORMAT: Final = "proofbook-watch-1"
+_DECIMAL: Final = re.compile(r"(0|[1-9][0-9]{0,77})\Z")
 
 
 def load_memory(path: Path, progress: Progress) -> Memory:
@@ -57,12 +59,32 @@ def _read(told: Any) -> Memory:
     if told["format"] != FORMAT:
         raise ValueError("of another version")
     return Memory(
-        seen_at=int(told["seen_at"]),
-        code_hash=str(told["code_hash"]),
-        keys_hash=str(told["keys_hash"]),
-        bad_proofs={int(number): str(text) for number, text in told["bad_proofs"].items()},
-        proofs_from=int(told["proofs_from"]),
-        own_keys={int(index): (int(x), int(y)) for index, (x, y) in told["own_keys"].items()},
-        balances={int(i): {int(token): int(n) for token, n in held.items()} for i, held in told["balances"].items()},
-        exited=frozenset(int(index) for index in told["exited"]),
+        seen_at=_number(told["seen_at"]),
+        code_hash=_text(told["code_hash"]),
+        keys_hash=_text(told["keys_hash"]),
+        bad_proofs={_number(number): _text(text) for number, text in told["bad_proofs"].items()},
+        proofs_from=_number(told["proofs_from"]),
+        own_keys={_number(index): (_number(x), _number(y)) for index, (x, y) in told["own_keys"].items()},
+        balances={
+            _number(i): {_number(token): _number(n) for token, n in held.items()}
+            for i, held in told["balances"].items()
+        },
+        exited=frozenset(_number(index) for index in told["exited"]),
     )
+
+
+def _number(value: Any) -> int:
+    """Return a number that `save_memory` could have written, as itself or in a name; ValueError for anything else."""
+    if isinstance(value, str) and _DECIMAL.match(value):
+        value = int(value)
+    if type(value) is not int or not 0 <= value < 1 << 256:
+        raise ValueError("no number where one has to be")
+    return value
+
+
+def _text(value: Any) -> str:
+    """Return a text that can be printed; ValueError for anything else."""
+    if not isinstance(value, str):
+        raise ValueError("no text where one has to be")
+    value.encode()  # half a surrogate pair is not: the error is a ValueError
+    return value

@@ -135,7 +135,10 @@ def read_deployment(path: Path) -> tuple[str, int]:
     """Return the contract and its block out of a deployment.json; `CliError` (``deployment``, ``file``)."""
     try:
         found: Any = json.loads(read_limited(path))
-        return str(found["contract"]), int(found.get("block", 0))
+        contract, block = found["contract"], found.get("block", 0)
+        if not isinstance(contract, str) or type(block) is not int or not 0 <= block < 1 << 64:
+            raise ValueError("no address, or no block")
+        return contract, block
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CliError("deployment", f"{path} names no contract", "`proofbook deploy` writes such a file") from error
 

@@ -148,8 +148,9 @@ def parse_markets(text: str, kind: str) -> Markets:
             return Markets(msgspec.json.decode(text, type=_File).markets)
         if kind == "toml":
             return Markets(msgspec.convert(tomllib.loads(text), _File).markets)
-    except (msgspec.MsgspecError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise MarketError(str(error)) from error
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        # tomllib's own errors are ValueErrors, and so is a number of too many digits.
+        raise MarketError(str(error)[:500]) from error
     raise MarketError(f"market settings are .toml or .json, not {kind!r}")
 
 

@@ -24,6 +24,7 @@ SNAPSHOT: Final = "state.snapshot"
 VERSION: Final = 1
 EVERY: Final = 64
 """Batches at least between two snapshots."""
+_MAX_DIGITS: Final = 64
 _SHARE: Final = 20
 """Writing takes at most one part in so many of the time, however large the state is."""
 
@@ -42,6 +43,9 @@ class _Account(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fiel
         return cls(index, f"{a.owner:x}", f"{a.pub_x:x}", f"{a.pub_y:x}", list(a.positions), orders)
 
     def decode(self) -> Account:
+        if any(len(value) > _MAX_DIGITS for value in (self.owner, self.pub_x, self.pub_y)):
+            # Python reads any number of hex digits, and then can't say in decimal what it refuses.
+            raise ValueError("a number of more than 256 bits")
         owner, pub_x, pub_y = (int(value, 16) for value in (self.owner, self.pub_x, self.pub_y))
         return Account(
             owner, pub_x, pub_y, tuple(self.positions), {slot: (id_, fill) for slot, id_, fill in self.orders}

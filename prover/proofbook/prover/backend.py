@@ -23,6 +23,8 @@ BASE_FIELD: Final = 218882428718392752222464057452572750886963111572978236626890
 """The base field of BN254, in which points' coordinates lie."""
 PROVE_TIMEOUT_S: Final = 3600.0
 VERIFY_TIMEOUT_S: Final = 300.0
+_MAX_DIGITS: Final = 78
+"""Of 2^256."""
 
 G1 = tuple[int, int]
 G2 = tuple[tuple[int, int], tuple[int, int]]
@@ -60,13 +62,13 @@ class Proof:
             if proof["protocol"] != "groth16" or proof["curve"] != "bn128":
                 raise ValueError("not a Groth16 proof over bn128")
             b = proof["pi_b"]
-            if _integers(b[2]) != (1, 0):
-                raise ValueError("a point is at infinity")
+            if len(b) != 3 or _integers(b[2]) != (1, 0):
+                raise ValueError("a point is at infinity, or none")
             return cls(
                 pi_a=_g1(proof["pi_a"]),
                 pi_b=(_pair(b[0]), _pair(b[1])),
                 pi_c=_g1(proof["pi_c"]),
-                public=tuple(int(value) for value in public),
+                public=_integers(public),
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ProofError("proof/format", f"not a snarkjs proof: {error}") from error
@@ -89,7 +91,16 @@ class Proof:
 
 
 def _integers(values: Any) -> tuple[int, ...]:
-    return tuple(int(value) for value in values)
+    if not isinstance(values, list):
+        raise TypeError("no list of numbers where one has to be")
+    return tuple(_integer(value) for value in values)
+
+
+def _integer(text: Any) -> int:
+    # int() would also take floats, blanks, underscores and other scripts' digits.
+    if not (isinstance(text, str) and 0 < len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit()):
+        raise ValueError("a number that is no decimal string")
+    return int(text)
 
 
 def _pair(values: Any) -> tuple[int, int]:
@@ -100,8 +111,8 @@ def _pair(values: Any) -> tuple[int, int]:
 
 
 def _g1(values: Any) -> G1:
-    if int(values[2]) != 1:
-        raise ValueError("a point is at infinity")
+    if not isinstance(values, list) or _integers(values[2:]) != (1,):
+        raise ValueError("a point is at infinity, or none")
     return _pair(values[:2])
 
 
@@ -145,7 +156,11 @@ class SnarkjsBackend:
             done = snarkjs(self._workspace, *arguments, timeout=PROVE_TIMEOUT_S)
             if done.code != 0 or not proof.is_file() or not public.is_file():
                 raise ProofError("proof/failed", f"{artifacts.name}: snarkjs could not prove:\n{tail(done.output)}")
-            return Proof.from_snarkjs_json(json.loads(proof.read_bytes()), json.loads(public.read_bytes()))
+            try:
+                documents = json.loads(proof.read_bytes()), json.loads(public.read_bytes())
+            except (ValueError, RecursionError) as error:
+                raise ProofError("proof/format", f"{artifacts.name}: snarkjs wrote no proof: {error}") from error
+            return Proof.from_snarkjs_json(*documents)
 
 
 class NativeBackend:
@@ -234,8 +249,11 @@ def verify_snarkjs(artifacts: Artifacts, proof: Proof, workspace: Workspace | No
     ProofError
         `proof/verify` when snarkjs can't tell, for instance because the key isn't readable.
     """
-    key = json.loads(artifacts.vkey.read_bytes())
-    if len(proof.public) != key["nPublic"]:
+    try:
+        inputs = json.loads(artifacts.vkey.read_bytes())["nPublic"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ProofError("proof/verify", f"{artifacts.name}: the verifying key can't be read: {error}") from error
+    if len(proof.public) != inputs:
         return False  # snarkjs itself takes missing inputs for zeros
     with tempfile.TemporaryDirectory(prefix="proofbook-") as name:
         paths = Path(name, "public.json"), Path(name, "proof.json")

@@ -99,8 +99,8 @@ class WitnessWorker:
             self._number += 1
             request = {"id": self._number, "wasm": str(wasm.resolve()), "inputs": encoded, "out": str(out.resolve())}
             answer = self._ask(json.dumps(request).encode() + b"\n", timeout)
-        if answer.get("ok") is True:
-            return int(answer["elements"])
+        if answer.get("ok") is True and type(elements := answer.get("elements")) is int:
+            return elements
         kind = str(answer.get("kind"))
         code = f"witness/{kind}" if kind in ("inputs", "unsatisfied") else "witness/failed"
         raise WitnessError(code, f"{wasm.parent.parent.name}: {answer.get('message')}")
@@ -141,7 +141,7 @@ class WitnessWorker:
             process.stdin.flush()
             raw = self._read_line(process, time.monotonic() + timeout)
             answer = json.loads(raw)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self.close()
             raise ToolError("tool/died", f"the witness calculator died: {error}", "run it again") from error
         except BaseException:

@@ -15,7 +15,7 @@ from proofbook.prover.workspace import Workspace
 LARGE: Final = 300_000
 """Constraints above which a circuit is not compiled unasked."""
 _MAX_BYTES: Final = 1 << 20
-_NAME: Final = r"^[a-z0-9][a-z0-9-]{0,63}$"
+_NAME: Final = r"^[a-z0-9][a-z0-9-]{0,63}\Z"
 
 Identifier = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=100_000)]

@@ -66,7 +66,8 @@ def _count(path: Path, form: _Form, code: str) -> Contributions:
                 kind, length = _read(stream, "<II")
                 beacons += kind == _BEACON
                 stream.seek(length, 1)
-    except (OSError, ValueError, struct.error) as error:
+    except (OSError, ValueError, OverflowError, struct.error) as error:
+        # A size may be beyond any file's.
         raise SetupError(code, f"{path.name} can't be read: {error}") from error
     return Contributions(count - beacons, beacons)
 

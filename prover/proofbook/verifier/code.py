@@ -153,10 +153,11 @@ def _of_output(output: dict[str, Any]) -> RuntimeCode:
 def _cached(path: Path) -> RuntimeCode | None:
     try:
         told = json.loads(path.read_text())
-        return RuntimeCode(bytes.fromhex(told["code"]), tuple((start, length) for start, length in told["immutables"]))
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, RecursionError):
+        places = tuple((start, length) for start, length in told["immutables"])
+        if any(type(number) is not int or not 0 <= number < 1 << 32 for place in places for number in place):
+            return None
+        return RuntimeCode(bytes.fromhex(told["code"]), places)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # a torn file is made again
 
 
