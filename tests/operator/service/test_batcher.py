@@ -47,21 +47,41 @@ def test_proving_is_tried_again_and_then_an_error(live, session, tmp_path, fault
     session(directory, work)
 
 
+def price_out(live, gwei):
+    """A block that what waits is too cheap for."""
+    live.anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(gwei * 10**9))
+    live.anvil.mine(1)
+
+
 def test_a_lost_transaction_is_sent_again_and_a_slow_one_outbid(live, session, tmp_path):
     directory = live.directory(tmp_path / "operator")
     operator = live.people["operator"].address
 
+    async def sent(s, count):
+        for _ in range(400):
+            await asyncio.sleep(0.05)
+            record = s.operator.store.get_batch(1)
+            if record is not None and len(record.sent) >= count:
+                return record
+        raise AssertionError("it was not sent")
+
     async def work(s):
         s.impatient(replace_after_s=0.3)
         live.anvil.rpc("evm_setAutomine", False)
+        price_out(live, 1)
         try:
             flush = asyncio.create_task(s.operator.flush())
-            for _ in range(400):
+            first = await sent(s, 1)
+            # No block comes: no price would help.
+            await asyncio.sleep(1.0)
+            assert s.operator.store.get_batch(1).sent == first.sent
+            # Dropped, it is sent again as it is.
+            live.anvil.rpc("anvil_dropAllTransactions")
+            while int(live.anvil.rpc("txpool_status")["pending"], 16) < 1:
                 await asyncio.sleep(0.05)
-                record = s.operator.store.get_batch(1)
-                if record is not None and len(record.sent) >= 2:
-                    break
-            assert len(record.sent) >= 2
+            assert s.operator.store.get_batch(1).sent == first.sent
+            price_out(live, 20)
+            record = await sent(s, 2)
             # The newest is stored before it is sent: one of them waits, whichever.
             assert int(live.anvil.rpc("txpool_status")["pending"], 16) == 1
             # The node forgets what waits; the operator notices only after its patience, and sends it again.
@@ -75,6 +95,7 @@ def test_a_lost_transaction_is_sent_again_and_a_slow_one_outbid(live, session, t
             assert await flush == [1]
         finally:
             live.anvil.rpc("evm_setAutomine", True)
+            price_out(live, 1)
         assert live.w3.eth.get_transaction_count(operator) == 1
         assert s.operator.store.get_batch(1).state == "confirmed"
 

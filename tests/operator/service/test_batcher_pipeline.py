@@ -36,6 +36,12 @@ def count_sent(live):
     return live.w3.eth.get_transaction_count(live.people["operator"].address)
 
 
+def mine_at(live, gwei):
+    """Make a block with this base fee."""
+    live.anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(gwei * 10**9))
+    live.anvil.mine(1)
+
+
 async def stages(s):
     return [(b["number"], b["stage"]) for b in (await s.get("/v1/health"))["in_flight"]]
 
@@ -216,15 +222,19 @@ def test_a_batch_outbid_leaves_the_next_one_its_nonce(populated, session, tmp_pa
     async def work(s):
         s.impatient(replace_after_s=0.3)
         live.anvil.rpc("evm_setAutomine", False)
+        mine_at(live, 1)
         try:
             flush = asyncio.create_task(s.operator.flush())
             for number in (1, 2):
-                await until(lambda n=number: len(getattr(s.operator.store.get_batch(n), "sent", ())) >= 2)
-                live.anvil.mine(1)
+                for count in (1, 2):
+                    await until(lambda n=number, c=count: len(getattr(s.operator.store.get_batch(n), "sent", ())) >= c)
+                    await until(lambda: int(live.anvil.rpc("txpool_status")["pending"], 16) == 1)
+                    mine_at(live, 20 if count == 1 else 1)  # a block that is too dear for it; and one that takes it
             await until(flush.done)
             assert await flush == [1, 2]
         finally:
             live.anvil.rpc("evm_setAutomine", True)
+            mine_at(live, 1)
         return [s.operator.store.get_batch(number) for number in (1, 2)]
 
     records = session(live.directory(tmp_path / "operator", **TWO), work)

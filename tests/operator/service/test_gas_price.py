@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 
 import pytest
 
+from proofbook.chain.errors import TransactionFailed
 from proofbook.chain.fees import GWEI
-from proofbook.operator.l1 import GasTooDear
+from proofbook.chain.transactions import prices_of
+from proofbook.operator.l1 import GasTooDear, Underpriced
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("live")]
 
@@ -28,7 +32,7 @@ def no_blocks(gas):
 
 
 def set_base_fee(live, gwei):
-    live.anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(gwei * GWEI))
+    live.anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(int(gwei * GWEI)))
     live.anvil.mine(1)
 
 
@@ -83,7 +87,7 @@ def test_gas_above_the_limit_is_waited_for(no_blocks, session, tmp_path):
 
 
 def test_outbidding_ends_at_the_limit_and_the_health_says_so(no_blocks, session, tmp_path):
-    """A chain that stands still would else have the price grow without end."""
+    """Else the price would grow without end; what waits stays with the node, and the operator goes on."""
     live = no_blocks
     set_base_fee(live, 2)
 
@@ -91,16 +95,21 @@ def test_outbidding_ends_at_the_limit_and_the_health_says_so(no_blocks, session,
         s.impatient(replace_after_s=0.2)
         s.operator._tasks = [asyncio.create_task(s.operator._forever(s.operator._batch, 0.0))]
         s.operator.batcher.want_all()
+        for gwei, count in ((6, 1), (9.5, 2)):
+            await until(lambda n=count: is_sent(s) and len(s.operator.store.get_batch(1).sent) == n)
+            await until(lambda: int(live.anvil.rpc("txpool_status")["pending"], 16) == 1)
+            set_base_fee(live, gwei)
         await until(lambda: s.operator.get_health().trouble == ["gas_too_dear"])
         sent = s.operator.store.get_batch(1).sent
         offered = [tx["maxFeePerGas"] for tx in live.w3.eth.get_block("pending", True)["transactions"]]
-        assert 2 <= len(sent) <= 8 and len(offered) == 1 and 5 * GWEI < offered[0] <= 9 * GWEI
+        assert len(sent) == 2 and offered == [9 * GWEI]
+        assert prices(live, s)[0][0] == 9 * GWEI
         await asyncio.sleep(1.0)
         assert s.operator.store.get_batch(1).sent == sent and s.operator.stopped is None
         # Dropped, it is sent again as it is.
         live.anvil.rpc("anvil_dropAllTransactions")
         await until(lambda: int(live.anvil.rpc("txpool_status")["pending"], 16) == 1)
-        live.anvil.mine(1)
+        set_base_fee(live, 2)
         await until(lambda: s.operator.batcher.number >= 1 and s.operator.get_health().trouble == [])
 
     session(live.directory(tmp_path / "operator", max_gas_price_gwei=9, confirmations=0), work)
@@ -153,3 +162,65 @@ def test_an_unknown_rival_of_the_same_nonce_is_outbid(no_blocks, session, tmp_pa
         assert record.nonce == 0 and len(record.sent) > 2
 
     session(live.directory(tmp_path / "operator"), work)
+
+
+def test_a_node_that_refuses_every_offer_gets_better_ones_after_growing_pauses(live, session, tmp_path):
+    """It would else have the operator offer all it may within seconds."""
+
+    async def work(s):
+        s.impatient(poll_s=0.2)
+        asked, real = [], s.operator._l1.broadcast
+
+        def refuse(raw):
+            asked.append(time.monotonic())
+            raise Underpriced("transaction underpriced")
+
+        s.operator._l1.broadcast = refuse
+        flush = asyncio.create_task(s.operator.flush())
+        await until(lambda: len(asked) == 5)
+        assert s.operator.store.get_batch(1).sent and not flush.done()
+        pauses = [after - before for before, after in itertools.pairwise(asked)]
+        assert all(pause >= 0.2 * 1.5**k for k, pause in enumerate(pauses, 1))
+        s.operator._l1.broadcast = real
+        assert await flush == [1]
+
+    session(live.directory(tmp_path / "operator"), work)
+
+
+def test_an_offer_too_low_is_raised_on_a_chain_without_eip_1559_too(live, session, tmp_path):
+    async def work(s):
+        s.impatient()
+        l1, eth = s.operator._l1, s.operator._l1.w3.eth
+        get_block, broadcast, raws = eth.get_block, l1.broadcast, []
+
+        def without_base_fee(*args):
+            return {name: value for name, value in get_block(*args).items() if name != "baseFeePerGas"}
+
+        def refuse_once(raw):
+            raws.append(bytes.fromhex(raw))
+            if len(raws) < 3:
+                raise Underpriced("transaction underpriced")
+            broadcast(raw)
+
+        eth.get_block, l1.broadcast = without_base_fee, refuse_once
+        assert await s.operator.flush() == [1]
+        offers = [prices_of(raw)["gasPrice"] for raw in raws]
+        assert [b * 100 >= a * 125 for a, b in itertools.pairwise(offers)] == [True, True]
+        mined = live.w3.eth.get_transaction(s.operator.store.get_batch(1).tx)
+        assert mined["gasPrice"] == offers[-1]
+
+    session(live.directory(tmp_path / "operator"), work)
+
+
+@pytest.mark.parametrize("price", [0, 1, 127, 128, 255, 256, 10**9, 2**64, 2**255])
+@pytest.mark.parametrize("size", [0, 1, 40, 300, 100_000])
+def test_what_a_signed_transaction_offers_can_be_read(live_exchange, price, size):
+    key = live_exchange.people["operator"]
+    tx = {"to": key.address, "value": 5, "gas": 21_000, "nonce": price, "chainId": 31337, "data": b"\x9a" * size}
+    legacy = key.sign_transaction(tx | {"nonce": price % 2**63, "gasPrice": price}).raw_transaction
+    assert prices_of(bytes(legacy)) == {"gasPrice": price}
+    fees = {"maxFeePerGas": price, "maxPriorityFeePerGas": price // 2}
+    assert prices_of(bytes(key.sign_transaction(tx | {"nonce": 1} | fees).raw_transaction)) == fees
+    for damaged in (b"", bytes(legacy[:1]), b"\xf8\x20\xb8", b"\x02\xff"):
+        with pytest.raises(TransactionFailed, match="no transaction"):
+            prices_of(damaged)
