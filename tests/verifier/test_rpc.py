@@ -130,6 +130,13 @@ def test_several_addresses(node):
     assert Rpc([url, url]).call("eth_chainId") == "0x1"
 
 
+def test_going_on_to_the_next_node_tells_when_all_had_their_turn():
+    rpc = Rpc("http://a,http://b,http://c")
+    assert [(rpc.advance(), rpc.url[-1]) for _ in range(4)] == [(True, "b"), (True, "c"), (False, "a"), (True, "b")]
+    alone = Rpc("http://a")
+    assert [(alone.advance(), alone.url) for _ in range(2)] == [(False, "http://a")] * 2
+
+
 class Stingy(Rpc):
     """Gives events of at most so many blocks, which may change."""
 

@@ -73,6 +73,7 @@ class Rpc:
         self._client = httpx.Client(timeout=timeout, trust_env=trust_env)
         self._pause, self._tell = pause, tell
         self._at = 0
+        self._advanced = 0
         self._id = 0
         self._span = _FIRST_SPAN
         self._refused_span = 0
@@ -82,6 +83,19 @@ class Rpc:
     def url(self) -> str:
         """The node that is asked next."""
         return self.urls[self._at]
+
+    def advance(self) -> bool:
+        """Go on to the next node: for what no single answer shows, as a history that does not fit or a stale head.
+
+        Returns
+        -------
+        more : bool
+            Whether this round has a node that was not gone on from. With one node always false; with three true, true,
+            false: so a failure is to be counted once all nodes had their turn.
+        """
+        self._at = (self._at + 1) % len(self.urls)
+        self._advanced = (self._advanced + 1) % len(self.urls)
+        return self._advanced != 0
 
     def call(self, method: str, *parameters: Any) -> Any:
         """Call a method and return its result.
