@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +17,8 @@ PAGE = TESTS.parent / "docs" / "security.md"
 HEAD = ("attack", "what stops it", "rule", "tests")
 RULES = range(1, 26)
 NAMED = re.compile(r"`([^`]+)`")
-RULED = re.compile(r"M\d+ \S")
+CONTROLS = TESTS / "soundness" / "test_controls.py"
+SHORT, LONG = "", "1"
 
 
 @dataclass(frozen=True)
@@ -80,20 +83,31 @@ def functions_of(path: Path) -> dict[str, bool]:
 
 
 @cache
-def traps() -> frozenset[str]:
-    """Return the names of the soundness harness's controls."""
+def controls_run(form: str, path: Path = CONTROLS) -> frozenset[str]:
+    """Return the names of the soundness harness's controls that a form (`SHORT`, `LONG`) hands to their test.
+
+    As pytest sees it: the file is imported in that form, and the test's parameters are read. A skipped one has none.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROOFBOOK_LONG", form)
+        spec = importlib.util.spec_from_file_location(f"security_page_controls_{path.parent.name}_{form}", path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        patch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
     found: set[str] = set()
-    for path in sorted((TESTS / "soundness").glob("traps_*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and RULED.match(node.value):
-                found.add(node.value)
+    for name, always in functions_of(path).items():
+        for mark in getattr(getattr(module, name), "pytestmark", ()):
+            if always and mark.name == "parametrize" and mark.args[0] == "control":
+                found |= {control.name for control in mark.args[1]}
     return frozenset(found)
 
 
 def problem_of(name: str) -> str:
     """Return what is wrong with the name of a test, nothing if it is one."""
     if name.startswith("trap: "):
-        return "" if name.removeprefix("trap: ") in traps() else "there is no such control"
+        is_run = name.removeprefix("trap: ") in controls_run(SHORT) | controls_run(LONG)
+        return "" if is_run else "there is no such control, or neither form runs it"
     path, _, function = name.partition("::")
     if not (TESTS / path).is_file() or not Path(path).name.startswith("test_"):
         return "there is no such file"
@@ -140,6 +154,34 @@ def test_no_row_is_of_a_rule_that_there_is_not():
 )
 def test_this_test_notices(name, why):
     assert why in problem_of(name) and bool(why) == bool(problem_of(name))
+
+
+def test_the_short_form_runs_some_controls_and_the_long_form_all():
+    assert len(controls_run(SHORT)) >= 5 and controls_run(SHORT) < controls_run(LONG)
+
+
+def test_a_control_that_is_only_written_down_is_noticed(tmp_path):
+    """Registered and left out, run by the long form alone, or skipped."""
+    text = """
+import os
+import pytest
+class C:
+    def __init__(self, name): self.name = name
+ALL = [C("M1 short"), C("M2 long"), C("M3 never")]
+CHOSEN = ALL[:2] if os.environ.get("PROOFBOOK_LONG") == "1" else ALL[:1]
+{mark}
+@pytest.mark.parametrize("control", CHOSEN)
+def test_control(control): ...
+@pytest.mark.parametrize("other", ALL)
+def test_other(other): ...
+"""
+    found = []
+    for name, mark in (("runs", "@pytest.mark.slow"), ("skipped", "@pytest.mark.skip")):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "test_x.py"
+        path.write_text(text.format(mark=mark))
+        found.append([controls_run(SHORT, path), controls_run(LONG, path)])
+    assert found == [[{"M1 short"}, {"M1 short", "M2 long"}], [frozenset(), frozenset()]]
 
 
 def test_a_test_that_may_be_skipped_is_noticed(tmp_path):
