@@ -184,6 +184,9 @@ def test_reclaim_reverts_RequestMismatch(world, holder, reverts):
 # --- constructor
 
 
+EMPTY = ("requests", "actions", "accounts", "fees")
+
+
 def test_constructor_reverts_InvalidConfig(world, tools, reverts):
     size, key = world.config().sizes[0]
     zero = "0x" + "00" * 20
@@ -202,7 +205,9 @@ def test_constructor_reverts_InvalidConfig(world, tools, reverts):
         "exitWasmHash": {"exit_wasm_hash": bytes(32)},
         "depth": {"preset": dataclasses.replace(world.config().preset, account_depth=3)},
     }
-    for field, change in wrong.items():
+    changes = [*wrong.items(), ("sizes", {"sizes": [(size, b"")] * 65})]
+    changes += [("size", {"sizes": [(dataclasses.replace(size, **{name: 0}), key)]}) for name in EMPTY]
+    for field, change in changes:
         with reverts("InvalidConfig", field=field):
             tools.deploy(world.w3, world.deployer, world.config(**change))
 

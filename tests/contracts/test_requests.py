@@ -60,8 +60,9 @@ def test_open_reverts_NotWholeGwei(world, reverts):
 
 
 def test_open_reverts_TokenCapExceeded(world, reverts):
-    world.anvil.rpc("anvil_setBalance", world.alice, hex(2**100))
-    for wei in ((2**64 + 1_000) * GWEI, (2**64 - 1) * GWEI + 0):
+    world.anvil.rpc("anvil_setBalance", world.alice, hex(2**110))
+    # Less the fee, the first does not fit 64 bits; the second fits, and is more than may be outstanding.
+    for wei in ((2**64 + 10**6) * GWEI, (2**64 - 1) * GWEI):
         world.by("bob").open(1, 2)
         with reverts("TokenCapExceeded", token=1):
             world.by("alice").send("open", 1, 2, value=wei)
@@ -274,6 +275,19 @@ def test_m21_a_flood_does_not_bring_the_freeze_nearer(world, reverts):
     world.commit([(q, 0) for q in world.queue()[:8]], size_id=1)
     with reverts("DeadlineNotPassed"):
         world.by("mallory").freeze(world.queue()[0])
+
+
+def test_m21_requests_of_the_operators_own_put_a_deadline_off_by_their_spacing_and_no_more(world):
+    """What docs/security.md says is not protected: each one it pays the gas for is worth `spacing` seconds."""
+    a = world.open("alice")
+    world.serve()
+    for _ in range(30):
+        world.by("operator").open(1, 2)
+    world.serve()
+    world.by("alice").force_exit(a, 1)
+    (mine,) = world.queue()
+    put_off = mine.deadline - world.now() - 3_600
+    assert 0 < put_off <= 32 * 10
 
 
 def test_m21_fees_are_outstanding_until_served(world):
