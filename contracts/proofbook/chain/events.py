@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from eth_abi.exceptions import DecodingError
 from requests.exceptions import ConnectionError, RequestException, Timeout
 from web3 import Web3
 from web3.exceptions import BlockNotFound, TransactionNotFound, Web3Exception
@@ -209,7 +210,7 @@ def read_batch(exchange: Exchange, event: BatchEvent, size: Size) -> CommittedBa
     try:
         tx = exchange.w3.eth.get_transaction(event.place.tx)  # type: ignore[arg-type]
         function, a = exchange.contract.decode_function_input(tx["input"])
-    except (TransactionNotFound, ValueError, Web3Exception) as error:
+    except (TransactionNotFound, DecodingError, ValueError, OverflowError, Web3Exception) as error:
         raise BatchDataError(f"{where}: its transaction can't be read: {error}", "try another node") from error
     if function.fn_name != "commit" or tx.get("to") != exchange.address:
         raise BatchDataError(f"{where}: its transaction is no commit to this contract")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ OUTBID_SECONDS: Final = 45.0
 _POLL_SECONDS: Final = 0.05
 _MAX_POLL_SECONDS: Final = 1.0
 _RECEIPT_LAG_SECONDS: Final = 5.0
+_REVERT: Final = re.compile("0x([0-9a-fA-F]{2}){4,}")
 _RLP_TEXT: Final = 0x80
 _RLP_LIST: Final = 0xC0
 _RLP_LONG_LIST: Final = 0xF7
@@ -277,7 +279,7 @@ def _legacy_price(raw: bytes) -> int:
 def decode_revert(abi: Sequence[Any], error: ContractLogicError) -> ContractRevert:
     """Return the named error behind a revert; ``Unnamed`` when the node gave no data that the ABI knows."""
     data = error.data
-    if isinstance(data, str) and data.startswith("0x") and len(data) >= 10:
+    if isinstance(data, str) and _REVERT.fullmatch(data):
         raw = bytes.fromhex(data[2:])
         entry = _error_entry(abi, raw[:4])
         named = None if entry is None else _arguments(entry, raw[4:])
