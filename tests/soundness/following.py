@@ -14,38 +14,47 @@ from proofbook.protocol.field import R
 PUBLIC: Final = ("C", "z", "y")
 BESIDE: Final = ("actionR8", "actionS", "actionPub", "actionSlotId", "actionSlotFilled", "actionPath")
 """Signals of an action that no signature covers."""
+BEYOND: Final = (ProofbookError, KeyError, IndexError, TypeError, ValueError, AssertionError)
+"""What tells that nothing can follow: an account, a token or a balance that there is not. Callers count it."""
 
 
-def follow(lie: Any, mutation: Any, forging: Any) -> None:
-    """Change a lie's inputs and let all that can follow do so; what is beyond telling stands alone."""
+def follow(lie: Any, mutation: Any, forging: Any) -> str:
+    """Change a lie's inputs and let all that can follow do so; what is beyond telling stands alone.
+
+    Returns
+    -------
+    str
+        What could not follow, so that the change stands alone; nothing where all did.
+    """
     said = messages(lie, forging)
     mutation.make(lie.inputs)
     name = mutation.name
     if name in PUBLIC:
-        return
+        return ""
     before = copy.deepcopy(lie.inputs)
     acting = name.startswith(("action", "rows of action"))
     held = name.startswith(("account", "requestTokens", "oldRoot"))
-    steps: list[Callable[[], None]] = []
+    steps: list[tuple[str, Callable[[], None]]] = []
     if acting and mutation.signed and name not in BESIDE:
-        steps.append(lambda: sign_anew(lie, said, forging))
+        steps.append(("signatures", lambda: sign_anew(lie, said, forging)))
     if not held and name != "actionFirst":
-        steps.append(lambda: settle_flags(lie, forging))
+        steps.append(("flags", lambda: settle_flags(lie, forging)))
     if acting and name not in ("actionSlotId", "actionSlotFilled", "actionPath"):
-        steps.append(lie.settle_slots)
+        steps.append(("slots", lie.settle_slots))
     if not held:
         if name != "requestOutcome":
-            steps.append(lambda: settle_exits(lie, forging))
-        steps.append(lambda: settle_balances(lie, forging))
+            steps.append(("exits", lambda: settle_exits(lie, forging)))
+        steps.append(("balances", lambda: settle_balances(lie, forging)))
     if name not in ("accountPath", "newRoot", "oldRoot"):
-        steps += [lie.idle_follows, lie.settle_roots]
-    for step in steps:
+        steps += [("idle rows", lie.idle_follows), ("roots", lie.settle_roots)]
+    for what, step in steps:
         try:
             step()
-        except (ProofbookError, KeyError, IndexError, TypeError, ValueError, AssertionError):
+        except BEYOND:
             lie.inputs.clear()
             lie.inputs.update(before)
-            return
+            return what
+    return ""
 
 
 def follow_exit(inputs: dict[str, Any], mutation: Any) -> None:
@@ -96,6 +105,8 @@ def settle_flags(lie: Any, forging: Any) -> None:
         index = row["index"]
         mine = [request for request in requests if request["account"] == index]
         lie.set("accountActed", i, int(index in acting))
+        if index not in acting:
+            lie.set("accountNewOrdersRoot", i, row["oldOrdersRoot"])
         lie.set("accountRequestMult", i, len(mine))
         lie.set("accountTransferMult", i, [landing[index, token] if token else 0 for token in row["oldTokens"]])
         for kind, flag in ((0, "accountOpened"), (2, "accountRekeyed")):

@@ -50,10 +50,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict, and what gave it: the refusing line, the contract, or the reason `transition.apply` gives."""
+    """A verdict, and what gave it: the refusing line, the contract, or the reason `transition.apply` gives.
+
+    Attributes
+    ----------
+    reached : bool
+        Some constraint has judged: neither the contract nor the reader of inputs has refused before.
+    """
 
     verdict: Verdict
     reason: str
+    reached: bool = True
 
 
 class ContractRefuses(Exception):
@@ -156,17 +163,22 @@ def signed_of(inputs: Inputs, row: int, forging: Any) -> SignedAction:
     return SignedAction(Action(domain=inputs["domain"], **fields), Signature(Point(*said["r8"]), said["s"]))
 
 
+def refused_by(error: WitnessError) -> Finding:
+    """Return the finding on a witness that failed; what is no refusal is raised again."""
+    if error.code not in ("witness/unsatisfied", "witness/inputs"):
+        raise error
+    return Finding(Verdict.REFUSED, str(error), reached=error.code == "witness/unsatisfied")
+
+
 def tell(contract: Contract, lie: Any, words: Sequence[int] | None = None) -> Finding:
     """Tell a lie whose C, z and y stand, and judge what comes of it; `words` as in `Contract.bind`."""
     try:
         published = list(words) if words is not None else contract.words(lie.inputs)
         lie.accepted()
     except ContractRefuses as error:
-        return Finding(Verdict.REFUSED, f"contract: {error}")
+        return Finding(Verdict.REFUSED, f"contract: {error}", reached=False)
     except WitnessError as error:
-        if error.code not in ("witness/unsatisfied", "witness/inputs"):
-            raise
-        return Finding(Verdict.REFUSED, str(error))
+        return refused_by(error)
     return contract.judge(lie.inputs, published)
 
 
@@ -174,12 +186,10 @@ def tell_exit(state: State, inputs: Mapping[str, Any], calculate: Any) -> Findin
     """Tell a lie to the exit circuit: the contract takes its own root and pays the owner what the words say."""
     try:
         if inputs["root"] != state.root or inputs["owner"] >> 160:
-            return Finding(Verdict.REFUSED, "contract: another root")
+            return Finding(Verdict.REFUSED, "contract: another root", reached=False)
         calculate(inputs)
     except WitnessError as error:
-        if error.code not in ("witness/unsatisfied", "witness/inputs"):
-            raise
-        return Finding(Verdict.REFUSED, str(error))
+        return refused_by(error)
     index = inputs["index"]
     if not 0 <= index < state.preset.accounts or not state.account(index).owner:
         return Finding(Verdict.SURVIVOR, f"there is no account {index}")

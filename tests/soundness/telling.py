@@ -19,9 +19,10 @@ def lies_to_a_batch(honest: Any, scene: Any, compiled: Compiled, wanted: tuple[i
     by_signal = mutations.of_inputs(honest.inputs, random.Random(compiled.name))
     for mutation in mutations.sample(by_signal, *wanted):
         lie = scene._lie(scene.state, honest.inputs, honest.draw, honest.calculate)
-        following.follow(lie, mutation, forging)
+        if stuck := following.follow(lie, mutation, forging):
+            told.stuck[stuck] += 1
         finding = told_to_the_contract(contract, lie, mutation, judge, mutations)
-        told.note(finding.verdict, mutation.kind, f"{mutation.what}: {finding.reason}")
+        told.note(finding.verdict, mutation.kind, f"{mutation.what}: {finding.reason}", finding.reached)
         told.at.update(mutation.places)
     return told
 
@@ -31,7 +32,7 @@ def told_to_the_contract(contract: Any, lie: Any, mutation: Any, judge: Any, mut
         if mutation.name not in mutations.PUBLIC:
             contract.bind(lie.inputs)
     except (judge.ContractRefuses, ProofbookError) as error:
-        return judge.Finding(judge.Verdict.REFUSED, f"contract: {error}")
+        return judge.Finding(judge.Verdict.REFUSED, f"contract: {error}", reached=False)
     finding = judge.tell(contract, lie)
     if mutation.name in mutations.PUBLIC and finding.verdict != judge.Verdict.REFUSED:
         # All else stands as it was, so C, z and y are other ones than the contract's.
@@ -51,7 +52,7 @@ def lies_to_an_exit(scene: Any, compiled: Compiled, wanted: tuple[int, bool], to
         mutation.make(bent)
         following.follow_exit(bent, mutation)
         finding = judge.tell_exit(scene.state, bent, run)
-        told.note(finding.verdict, mutation.kind, f"{mutation.what}: {finding.reason}")
+        told.note(finding.verdict, mutation.kind, f"{mutation.what}: {finding.reason}", finding.reached)
         told.at.update(mutation.places)
     return told
 

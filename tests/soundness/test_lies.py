@@ -23,8 +23,12 @@ WHOLE = ("exit-minimal", "exit-mainnet", "slope-minimal-base", "slope-mainnet-ba
 # Compiled without simplification, too, so that each `<--` stands by itself: all in the long form.
 PLAIN = NAMES if LONG else ["exit-minimal", "exit-mainnet", "slope-mainnet-base"]
 KINDS = {"0", "1", "r - 1", "off by one", "x + r", "alias", "neighbour"}
-KINDS_OF_WIRES = {"0", "1", "r - 1", "off by one", "x + r", "neighbour", "no bits"}
+KINDS_OF_WIRES = {"0", "1", "r - 1", "off by one", "x + r", "neighbour", "no bits", "siblings"}
 """What the other values must have been, each at least once."""
+LEAST = -(-10_000 // len(NAMES)) if LONG else 200
+"""Lies to each circuit that its constraints judge: 200 in CI, 10,000 to all together in the long form."""
+STUCK = 10
+"""At most one of so many lies may stand alone because nothing can follow it."""
 
 
 def effort(name: str, compiled: Compiled) -> tuple[int, bool, int]:
@@ -96,7 +100,7 @@ def test_no_lie_survives(name: str, request: pytest.FixtureRequest, report: Any)
     # As proven: every wire that no single constraint determines.
     liar = stand.liar(stand.compiled)
     wires = stand.wires.lies(liar, random.Random(name), [], per_hint, len(stand.lies) == 0)
-    assert wires.at >= set(liar.plan.hints) and wires.kinds.keys() >= KINDS_OF_WIRES
+    check_hints(wires, set(liar.plan.hints), stand)
     told, sites = [*bent, wires], dict[str, list[int]]()
     if name in PLAIN:
         liar = stand.liar(stand.plain(), sites)
@@ -104,8 +108,10 @@ def test_no_lie_survives(name: str, request: pytest.FixtureRequest, report: Any)
         # So the list of hints is complete: what they and the inputs leave open, constraints determine.
         assert set(liar.plan.hints) <= every, "something is free that is neither input nor hint"
         told.append(stand.wires.lies(liar, random.Random(name), sorted(every), 9 if LONG else 2, False))
-        assert told[-1].at >= every and told[-1].kinds.keys() >= KINDS_OF_WIRES
-    report("templates", entry_of(stand, told, len(bent), sites))
+        check_hints(told[-1], every, stand)
+    entry = entry_of(stand, told, len(bent), sites)
+    report("templates", entry)
+    assert entry["reached"] >= LEAST, entry
     assert [what for several in told for what in several.survivors] == []
 
 
@@ -115,6 +121,14 @@ def check_inputs(told: Any, places: set[Any], whole: bool) -> None:
     assert not whole or told.at == places, "a place nobody lied about"
     assert told.kinds.keys() >= (KINDS | {"other row", "siblings"} if whole else KINDS)
     assert told.verdicts["refused"] > told.verdicts.total() // 2, told.verdicts
+    assert told.reached > told.verdicts.total() // 2, "most are refused before the circuit sees them"
+    assert told.stuck.total() <= told.verdicts.total() // STUCK, told.stuck
+
+
+def check_hints(told: Any, hints: set[int], stand: Stand) -> None:
+    """Check that a lie was told at each hint, with values of all kinds; exits have no rows."""
+    assert told.at >= hints
+    assert told.kinds.keys() >= (KINDS_OF_WIRES | {"other row"} if stand.lies else KINDS_OF_WIRES)
 
 
 def entry_of(stand: Stand, told: list[Any], pages: int, sites: dict[str, list[int]]) -> dict[str, Any]:
@@ -122,6 +136,8 @@ def entry_of(stand: Stand, told: list[Any], pages: int, sites: dict[str, list[in
     entry: dict[str, Any] = {"name": stand.name, "mutations": sum(several.verdicts.total() for several in told)}
     entry["benign"] = sum(several.verdicts["benign"] for several in told)
     entry["survivors"] = sum(len(several.survivors) for several in told)
+    entry["reached"] = sum(several.reached for several in told)
+    entry["stuck"] = dict(sum((several.stuck for several in told[1:]), told[0].stuck))
     lies = [sum(several.verdicts.total() for several in part) for part in (told[:pages], told[pages:])]
     entry["inputs"] = {"lies": lies[0], "lied_at": len(told[0].at), "of": len(stand.places)}
     entry["hints"] = {"lies": lies[1], "lied_at": sum(map(len, sites.values())), "sites": {}}
@@ -137,6 +153,7 @@ def test_what_follows_an_honest_page_is_that_page(request: pytest.FixtureRequest
     for lie in stand.lies:
         before = stand.telling.list_copy([[name, lie.inputs[name]] for name in lie.inputs])
         for signal in ("actionId", "requestAmount", "timestamp"):
-            following.follow(lie, mutations.Mutation(signal, "none", (), "none", lambda inputs: None, True), forging)
+            nothing = mutations.Mutation(signal, "none", (), "none", lambda inputs: None, True)
+            assert following.follow(lie, nothing, forging) == ""
             after = [[name, lie.inputs[name]] for name in lie.inputs]
             assert [pair for pair in after if pair not in before] == []

@@ -37,6 +37,7 @@ TRAPS: Final = {
     "public inputs at or above r on chain": ["M17 public inputs at or above r on chain"],
     "gamma equal to delta in a key": ["gamma equal to delta in a key", "gamma equal to -delta in a key"],
     "a value assigned and not constrained": ["a value assigned and not constrained"],
+    "a signal that no constraint binds": [f"a signal that no constraint binds, --O{k}" for k in (0, 2)],
 }
 OF_CIRCUITS: Final = {*range(1, 16), 17, 24}
 RULES: Final = range(1, 26)
@@ -50,10 +51,12 @@ def controls() -> set[str]:
     module = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
     if not hasattr(module, "CONTROLS"):
         spec.loader.exec_module(module)
-    others = "".join((HERE / f"{name}.py").read_text() for name in ("test_chain_controls", "test_hints"))
+    others = "".join((HERE / f"test_{name}.py").read_text() for name in ("chain_controls", "hints", "bound"))
     named = {control.name for control in module.CONTROLS}
     assert len(named) == len(module.CONTROLS)
-    return named | set(re.findall(r'"((?:M17|gamma|a value) [^"]+)"', others))
+    # One name is put together of the compiler's flag.
+    others = "".join(others.replace("{flag}", flag) for flag in ("--O0", "--O2"))
+    return named | set(re.findall(r'"((?:M1[67]|M20|gamma|a value|a signal) [^"]+)"', others))
 
 
 @pytest.mark.parametrize("trap", list(TRAPS))

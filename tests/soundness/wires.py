@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from proofbook.protocol.field import R, bigint
 from proofbook.protocol.sponge import horner
 
 Changes = dict[int, int]
+_ROW = re.compile(r"(main\.\w+)\[(\d+)\](.*)")
 
 
 @dataclass
@@ -26,18 +28,67 @@ class Told:
         In words.
     at : set
         Places or wires that were given another value.
+    reached : int
+        Lies that constraints have judged: others are refused before, by the contract or as no field elements.
+    stuck : Counter
+        Lies at inputs that nothing follows, by what could not.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     survivors: list[str] = field(default_factory=list)
     at: set[Any] = field(default_factory=set)
+    reached: int = 0
+    stuck: Counter[str] = field(default_factory=Counter)
 
-    def note(self, verdict: str, kind: str, what: str) -> None:
+    def note(self, verdict: str, kind: str, what: str, reached: bool = True) -> None:
         self.verdicts[verdict] += 1
         self.kinds[kind] += 1
+        self.reached += reached
         if verdict == "survivor":
             self.survivors.append(what)
+
+
+class Relatives:
+    """Which wires stand beside a wire: the next one of its array, and the same one of other rows.
+
+    Parameters
+    ----------
+    names : dict of str to int
+        Wires by signal.
+    inner : set of int
+        Wires that may be given another value.
+    """
+
+    def __init__(self, names: dict[str, int], inner: set[int]) -> None:
+        self.inner = inner
+        self._names: dict[int, str] = {}
+        self._rows: dict[str, dict[int, int]] = defaultdict(dict)
+        self._arrays: dict[str, dict[int, int]] = defaultdict(dict)
+        for name, wire in names.items():
+            if not wire:
+                continue
+            self._names.setdefault(wire, name)
+            if row := _ROW.match(name):
+                self._rows[f"{row[1]}[]{row[3]}"][int(row[2])] = wire
+            head, _, tail = name.rpartition("[")
+            if head and tail.endswith("]"):
+                self._arrays[head][int(tail[:-1])] = wire
+
+    def sibling(self, wire: int) -> int | None:
+        """Return the wire of the next place of the signal's own array."""
+        head, _, tail = self._names.get(wire, "").rpartition("[")
+        if not head or not tail.endswith("]"):
+            return None
+        found = self._arrays[head].get(int(tail[:-1]) + 1)
+        return found if found in self.inner and found != wire else None
+
+    def rows(self, wire: int) -> list[int]:
+        """Return the wires of the same signal in the other rows of its kind."""
+        row = _ROW.match(self._names.get(wire, ""))
+        if row is None:
+            return []
+        return [w for i, w in self._rows[f"{row[1]}[]{row[3]}"].items() if i != int(row[2])]
 
 
 class Liar:
@@ -71,6 +122,7 @@ class Liar:
         challenge = None if lie is None else names["main.z"]
         self.plan = solver.Plan.make(system, kept - outside, outside, challenge, forwards)
         self.inner = [w for w in range(1, len(system.uses)) if w not in self.plan.given and system.uses[w]]
+        self.relatives = Relatives(system.names, set(self.inner))
 
     @staticmethod
     def derived(system: Any, lie: Any) -> set[int]:
@@ -108,17 +160,24 @@ class Liar:
         return [wires for wires in found.values() if len(wires) > 2]
 
 
-def values_at(wire: int, values: list[Any], rng: random.Random) -> list[tuple[str, int]]:
-    """Return other values for a wire, each with its kind."""
+def changes_at(wire: int, liar: Liar, rng: random.Random) -> list[tuple[str, Changes]]:
+    """Return other values for a wire, each with its kind; swapped siblings are two wires."""
+    values, relatives = liar.values, liar.relatives
     old = int(values[wire])
-    near = [("neighbour", int(values[w])) for w in (wire - 1, wire + 1) if 0 < w < len(values)]
-    made = [("0", 0), ("1", 1), ("r - 1", R - 1), ("off by one", old + 1), ("off by one", old - 1), *near]
+    # What rows say comes first: their values are often 0 or 1.
+    made = [("other row", int(values[w])) for w in relatives.rows(wire)[:2]]
+    made += [("0", 0), ("1", 1), ("r - 1", R - 1), ("off by one", old + 1), ("off by one", old - 1)]
+    made += [("neighbour", int(values[w])) for w in (wire - 1, wire + 1) if 0 < w < len(values)]
     made += [("r - x", R - old), ("random", rng.randrange(R))]
     found: dict[int, str] = {}
     for kind, value in made:
         found.setdefault(value % R, kind)
     found.pop(old, None)
-    return [(kind, value) for value, kind in found.items()]
+    several: list[tuple[str, Changes]] = [(kind, {wire: value}) for value, kind in found.items()]
+    sibling = relatives.sibling(wire)
+    if sibling is not None and int(values[sibling]) != old:
+        several.append(("siblings", {wire: int(values[sibling]), sibling: old}))
+    return several
 
 
 def lies_in_bits(wires: dict[int, int], values: list[Any]) -> Iterator[tuple[str, Changes]]:
@@ -149,10 +208,10 @@ def lies(liar: Liar, rng: random.Random, hints: list[int], per_hint: int, others
     told = Told()
     all_hints = list(dict.fromkeys([*liar.plan.hints, *hints]))
     for turn, wire in enumerate(all_hints):
-        several = values_at(wire, liar.values, rng)
+        several = changes_at(wire, liar, rng)
         for k in range(min(per_hint, len(several))):
-            kind, value = several[(turn + k) % len(several)]
-            liar.tell(kind, {wire: value}, told)
+            kind, changes = several[(turn + k) % len(several)]
+            liar.tell(kind, changes, told)
     for number, wires in enumerate(liar.bits()):
         for k, (kind, changes) in enumerate(lies_in_bits(wires, liar.values)):
             if per_hint > 1 or kind == "x + r" or (number + k) % 8 == 0:
@@ -160,7 +219,7 @@ def lies(liar: Liar, rng: random.Random, hints: list[int], per_hint: int, others
     if others:
         for turn, wire in enumerate(liar.inner):
             if wire not in told.at:
-                several = values_at(wire, liar.values, rng)
-                kind, value = several[turn % len(several)]
-                liar.tell(kind, {wire: value}, told)
+                several = changes_at(wire, liar, rng)
+                kind, changes = several[turn % len(several)]
+                liar.tell(kind, changes, told)
     return told
