@@ -50,7 +50,6 @@ from proofbook.operator.codes import OperatorError
 from proofbook.operator.engine import Engine
 from proofbook.operator.markets import Market
 from proofbook.operator.settings import Settings
-from proofbook.operator.settlement import ActionEntry
 from proofbook.operator.store import BatchStore
 from proofbook.operator.views import Views
 from proofbook.protocol.errors import ProofbookError
@@ -61,8 +60,7 @@ log = logging.getLogger(__name__)
 MAX_PENDING_SHOWN = 100
 MAX_ACCOUNTS_SHOWN = 100
 MAX_BATCHES_SHOWN = 100
-SHARES = 16
-"""One account's hard cancels, withdrawals and transfers may be one part in so many of what may wait."""
+RETRY_AFTER_S = "1"
 _FLUSH = "/v1/batches"
 _STOPPED = "an error has stopped the operator"
 _BROWSER = ("origin", "referer", "sec-fetch-site", "sec-fetch-mode")
@@ -135,31 +133,11 @@ def _check_working(op: Service) -> None:
         raise ApiError(503, "stopped", _STOPPED, data={"code": op.stopped.code})
 
 
-def _check_room(op: Service) -> None:
-    """Refuse what may have to be proven while too much waits: L1's requests, with deadlines, would wait behind it."""
-    if len(op.engine.settlement.log) >= op.settings.max_pending:
-        raise ApiError(429, "busy", "too much waits to be settled", data={"limit": op.settings.max_pending})
-
-
-def _check_share(op: Service, account: int) -> None:
-    """Refuse what costs its sender nothing where an account has so much of it waiting that it crowds others out."""
-    _check_room(op)
-    limit = max(op.settings.max_pending // SHARES, 1)
-    mine = sum(1 for entry in op.engine.settlement.log if type(entry) is ActionEntry and _is_of(entry, account))
-    if mine >= limit:
-        raise ApiError(429, "busy", "too much of this account waits to be settled", data={"limit": limit})
-
-
-def _is_of(entry: ActionEntry, account: int) -> bool:
-    return entry.signed.action.account == account
-
-
 # --- what traders send
 
 
 async def _place(op: Service, body: m.OrderIn) -> m.OrderResult:
     signed = parse_order(body, op.domain)
-    _check_room(op)
     events = await op.submit(c.PlaceOrder(signed))
     market = op.engine.config.markets.by_pair.get((signed.action.base, signed.action.quote))
     return order_result(events, market.lot if market else 1, op.get_now())
@@ -200,8 +178,6 @@ async def post_cancel(data: JSONBody[m.CancelIn], op: Op) -> m.CancelResult:
     """Cancel an order: at once and unproven, or with ``hard`` as a proven action."""
     _check_working(op)
     signed = parse_cancel(data, op.domain)
-    if data.hard:
-        _check_share(op, signed.action.account)
     events = await op.submit(c.HardCancel(signed) if data.hard else c.Cancel(signed))
     lots = {market.symbol: market.lot for market in op.settings.markets}
     return cancel_result(events, signed.action.account, signed.action.id, data.hard, lots)
@@ -212,7 +188,6 @@ async def post_withdrawal(data: JSONBody[m.WithdrawIn], op: Op) -> m.ActionResul
     """Withdraw to a claim of the account's owner on L1."""
     _check_working(op)
     signed = parse_withdraw(data, op.domain)
-    _check_share(op, signed.action.account)
     return action_result(await op.submit(c.Withdraw(signed)))
 
 
@@ -221,7 +196,6 @@ async def post_transfer(data: JSONBody[m.TransferIn], op: Op) -> m.ActionResult:
     """Transfer to another account, which must hold the token already."""
     _check_working(op)
     signed = parse_transfer(data, op.domain)
-    _check_share(op, signed.action.account)
     return action_result(await op.submit(c.Transfer(signed)))
 
 
@@ -361,7 +335,8 @@ async def post_batches(request: Request[Any, Any, Any], op: Op, wait: FromQuery[
 
 
 def _answer(error: ApiError) -> Response[m.ErrorOut]:
-    return Response(m.ErrorOut(error.body), status_code=error.status, media_type="application/json")
+    headers = {"retry-after": RETRY_AFTER_S} if error.status == 429 else None
+    return Response(m.ErrorOut(error.body), status_code=error.status, media_type="application/json", headers=headers)
 
 
 def _on_api_error(_: Request[Any, Any, Any], error: ApiError) -> Response[m.ErrorOut]:

@@ -33,7 +33,7 @@ token, from a loopback address. Behind a proxy a token is needed: everybody come
 
 Every refusal is ``{"error": {"code", "message", "hint", "data"}}`` (`ErrorOut`). Codes: those of
 `proofbook.operator.codes.Code`, and of the API itself: ``malformed`` and ``invalid_value`` (400), ``too_many_orders``
-and ``body_too_large`` (413), ``busy`` (429), ``not_found`` (404), ``method_not_allowed`` (405), ``not_operator``
+and ``body_too_large`` (413), ``not_found`` (404), ``method_not_allowed`` (405), ``not_operator``
 (403), ``stopped`` and ``proving_failed`` (503), ``internal`` (500). A signature is over
 `proofbook.protocol.messages.Action` with the exchange's own domain (`Info.domain`), which is not sent.
 """

@@ -61,8 +61,9 @@ STATUS: Final[dict[str, int]] = {
     Code.WOULD_CROSS: 409,
     Code.NOT_FILLABLE: 409,
     Code.FROZEN: 410,
+    Code.BUSY: 429,
 }
-"""HTTP status of the engine's refusals; 422 for all others."""
+"""HTTP status of refusals; 422 for all others."""
 
 HINTS: Final[dict[str, str]] = {
     Code.MALFORMED: "see /schema for the form of every request",
@@ -88,10 +89,10 @@ HINTS: Final[dict[str, str]] = {
     Code.NOT_FILLABLE: "the book can't fill it whole now",
     Code.TOO_WIDE: "a fill-or-kill order must fit one batch: make it smaller",
     Code.FROZEN: "the exchange is frozen: leave with `proofbook escape`",
+    Code.BUSY: "try again when some of it is settled, or with a smaller order; a forced exit on L1 is always possible",
     "invalid_value": "see /schema for the form and docs/spec.md for the ranges",
     "too_many_orders": "send at most 100 orders a request",
     "body_too_large": "send fewer orders a request",
-    "busy": "try again when some of it is settled, or leave by a forced exit on L1",
     "not_operator": "flush from the operator's machine, or send its API token",
     "stopped": "the operator has to look at its log and start it again",
 }

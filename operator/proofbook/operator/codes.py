@@ -44,6 +44,7 @@ class Code(StrEnum):
     BATCH_ORDER = "batch_order"
     NOTHING_TO_SEAL = "nothing_to_seal"
     FROZEN = "frozen"
+    BUSY = "busy"  # never the engine's, see `proofbook.operator.limits`
 
 
 class Removal(StrEnum):

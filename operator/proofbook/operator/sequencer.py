@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from proofbook.operator.codes import Code, OperatorError
+from proofbook.operator.codes import Code, OperatorError, Refused
 from proofbook.operator.commands import SIGNED_COMMANDS, AddMarket, Command, RequestConfirmed, SignedCommand, Tick
 from proofbook.operator.engine import Engine, EngineConfig, make_refusal
 from proofbook.operator.events import BatchSealed, Event
@@ -33,6 +33,13 @@ Listener: TypeAlias = Callable[[Sequence[Event], int], None]
 """Called with the events of a command and the engine's time: for each one replayed, and then for each one committed."""
 
 
+class Gate(Protocol):
+    """Keeps commands from the engine, and so out of the journal."""
+
+    def check(self, engine: Engine, command: Command) -> None:
+        """Refuse a command, whose signature holds, that the engine would do next; raises `Refused`."""
+
+
 class SequencerBroken(OperatorError):
     """An earlier failure left memory ahead of the disk: restart the operator (code ``sequencer_broken``)."""
 
@@ -45,7 +52,7 @@ class Receipt(NamedTuple):
     Attributes
     ----------
     sequence : int
-        Its place in the journal; 0 if its signature failed, so that the engine never saw it.
+        Its place in the journal; 0 if its signature failed, or the gate refused it, so that the engine never saw it.
     events : tuple of Event
         What happened.
     """
@@ -100,6 +107,8 @@ class Sequencer:
         Checks signatures.
     listeners : iterable of Listener
         Told of everything, from the first command on.
+    gate : Gate, optional
+        Asked about everything new.
 
     Raises
     ------
@@ -113,8 +122,9 @@ class Sequencer:
         path: Path,
         verify: Verify = verify_each,
         listeners: Iterable[Listener] = (),
+        gate: Gate | None = None,
     ) -> None:
-        self._verify, self._listeners = verify, tuple(listeners)
+        self._verify, self._listeners, self._gate = verify, tuple(listeners), gate
         self._mutex = threading.RLock()
         self._broken = False
         markets = config.markets.all
@@ -186,7 +196,7 @@ class Sequencer:
         for run in _split(commands):
             refusals = self._check(run)
             for command, refusal in zip(run, refusals, strict=True):
-                if refusal is None:
+                if refusal is None and (refusal := self._ask(command)) is None:
                     handled.append(command)
                 events = tuple(self.engine.handle(command)) if refusal is None else (refusal,)
                 results.append((refusal is None, events, self.engine.now))
@@ -199,6 +209,15 @@ class Sequencer:
             for listener in self._listeners if known else ():
                 listener(events, now)
         return receipts
+
+    def _ask(self, command: Command) -> Event | None:
+        """Return the event with which the gate refuses a command, or None."""
+        if self._gate is not None:
+            try:
+                self._gate.check(self.engine, command)
+            except Refused as refused:
+                return make_refusal(command, refused.code, refused.detail)
+        return None
 
     def _note_state(self) -> None:
         """Note the state's digest unless that was done lately: it takes time for each account."""

@@ -36,6 +36,7 @@ from proofbook.operator.batcher import Batcher, BatcherOptions, CrashAt, Frozen
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.engine import EngineConfig
 from proofbook.operator.l1 import L1, RpcUnavailable, retry
+from proofbook.operator.limits import Limits
 from proofbook.operator.memory import relax_collector
 from proofbook.operator.native import use_native
 from proofbook.operator.proving import BatchProver
@@ -117,7 +118,8 @@ class Operator:
         self._prover.check_keys(exchange, config)
         engine_config = EngineConfig(self.domain, preset, self.settings.get_markets(), sizes, self.settings.margin_s)
         self.views = Views()
-        self._sequencer = Sequencer(engine_config, directory / JOURNAL, verify, (self.views.process,))
+        listeners, gate = (self.views.process,), Limits(self.settings)
+        self._sequencer = Sequencer(engine_config, directory / JOURNAL, verify, listeners, gate)
         self.engine = self._sequencer.engine
         self._sizes, self._exchange = sizes, exchange
         try:

@@ -94,8 +94,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     min_actions : int
         As soon as so many rows are pending, they are settled.
     max_pending : int
-        While so much waits to be settled (trades, requests, withdrawals, ...), only soft cancels are taken. All of it
-        must be provable within MAX_LAG and the contract's request window: what waits is settled in its order.
+        While so much waits to be settled (trades, requests, withdrawals, ...), only soft cancels are taken, and never an
+        order that would make more trades than there is room for. All of it must be provable within MAX_LAG and the
+        contract's request window: what waits is settled in its order.
     poll_s : float
         Seconds between looks at L1.
     confirmations : int

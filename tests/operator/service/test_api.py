@@ -65,7 +65,9 @@ def test_what_has_to_be_proven_waits_while_too_much_waits(populated, api):
         assert len(s.operator.engine.settlement.log) == 5
         before = s.operator.engine.command_seq
         order = populated.order(1, "sell", 1000, 10, 1)
-        assert await s.refused(ORDERS, order) == (429, "busy")
+        answer = await s.client.post(ORDERS, json=order)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+        assert answer.json()["error"]["code"] == "busy" and "forced exit" in answer.json()["error"]["hint"]
         (item,) = (await s.post(ORDERS + "/batch", {"orders": [order]}, 200))["results"]
         assert item["error"]["code"] == "busy"
         assert await s.refused("/v1/withdrawals", populated.withdrawal(1, COIN, 5, 1)) == (429, "busy")
@@ -76,6 +78,11 @@ def test_what_has_to_be_proven_waits_while_too_much_waits(populated, api):
         assert await s.refused("/v1/cancels", populated.cancel(1, 1)) == (404, "unknown_order")
         await s.post("/v1/batches", None, 200)
         await s.post(ORDERS, order, 201)
+        # An order is not let in to make more trades than there is room for, and one that makes fewer is.
+        for id_ in range(2, 7):
+            await s.post(ORDERS, populated.order(1, "sell", 1000, 1, id_), 201)
+        assert await s.refused(ORDERS, populated.order(2, "buy", 1000, 15, 1)) == (429, "busy")
+        assert len((await s.post(ORDERS, populated.order(2, "buy", 1000, 14, 1), 201))["trades"]) == 5
 
     api(work, max_pending=5)
 

@@ -1,0 +1,146 @@
+"""What the operator takes on is never more than it can settle, and nobody is refused without a reason."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from proofbook.operator import commands as c
+from proofbook.operator.engine import Engine
+from proofbook.operator.limits import SHARES, Limits
+from proofbook.operator.sequencer import Sequencer
+from proofbook.operator.settings import Settings
+from proofbook.protocol.table import Flag, Side
+
+COIN, CASH = 1, 2
+NOW, HOUR = 1_700_000_000, 3600
+
+
+@pytest.fixture
+def gated(make_exchange, tmp_path):
+    """Makes an exchange behind a sequencer with these settings; accounts 1 to 4 have money, and nothing waits."""
+    made = []
+
+    def make(**changes):
+        world = make_exchange()
+        settings = Settings(rpc_url="http://localhost", markets=list(world.config.markets.all), **changes)
+        path = tmp_path / f"{len(made)}.sqlite"
+        sequencer = Sequencer(world.config, path, lambda claims: [True] * len(claims), gate=Limits(settings))
+        made.append(sequencer)
+        world.engine, world.sequencer, world.group = sequencer.engine, sequencer, None
+
+        def do(command):
+            world.commands.append(command)
+            if world.group is not None:
+                world.group.append(command)
+                return []
+            return list(sequencer.submit([command])[0].events)
+
+        world.do = do
+        do(c.Tick(NOW))
+        for account in range(5):
+            world.open(account)
+        world.fund((1, 2, 3, 4))
+        settle(world)
+        return world
+
+    yield make
+    for sequencer in made:
+        sequencer.close()
+
+
+def settle(world):
+    while world.engine.settlement.log:
+        world.seal()
+        world.do(c.BatchConfirmed(world.engine.settlement.next_number - 1))
+
+
+def waiting(world):
+    return len(world.engine.settlement.log)
+
+
+def rest(world, count, price=100):
+    """Orders of one lot each, of accounts 1 and 2."""
+    for k in range(count):
+        assert world.codes(world.sell(1 + k % 2, price, 1)) == []
+
+
+def test_an_order_that_meets_more_than_may_wait_is_refused(gated):
+    world = gated(max_pending=10)
+    rest(world, 20)
+    before = world.engine.command_seq
+    assert world.codes(world.buy(3, 100, 11)) == ["busy"]
+    assert (waiting(world), world.engine.command_seq) == (0, before)  # and not journaled
+    assert world.codes(world.buy(3, 100, 10)) == []
+    assert waiting(world) == 10
+    # Now nothing is taken, but cancels.
+    assert world.codes(world.buy(3, 90, 1)) == world.codes(world.withdraw(3, CASH, 1)) == ["busy"]
+    assert world.codes(world.transfer(3, CASH, 1, 4)) == world.codes(world.cancel(3, 99, hard=True)) == ["busy"]
+    assert world.codes(world.cancel(1, 19 // 2 + 1)) == []
+    settle(world)
+    assert world.codes(world.buy(3, 100, 9)) == []
+
+
+def test_what_stands_before_an_order_in_its_group_counts(gated):
+    world = gated(max_pending=10)
+    world.sell(4, 90, 40)  # who looks before all of them sees one order that fills any of them
+    rest(world, 30)
+    world.group = []
+    for lots in (40, 12, 12, 9, 1):
+        world.buy(3, 100, lots)
+    receipts = world.sequencer.submit(world.group)
+    assert [world.codes(receipt.events) for receipt in receipts] == [[], ["busy"], ["busy"], [], ["busy"]]
+    assert waiting(world) == 10 and [bool(r.sequence) for r in receipts] == [True, False, False, True, False]
+
+
+def test_what_is_one_entry_or_none_is_not_counted(gated):
+    world = gated(max_pending=5)
+    rest(world, 8)
+    assert world.codes(world.buy(3, 100, 6)) == ["busy"]
+    assert world.codes(world.buy(3, 100, 6, int(Flag.POST_ONLY))) == ["would_cross"]
+    assert world.codes(world.buy(3, 100, 6, int(Flag.FOK))) == [] and waiting(world) == 1
+    for _ in range(6):
+        world.sell(3, 99, 1)
+    # Its own orders are cancelled, not met; and two others are left.
+    assert world.codes(world.buy(3, 100, 1000, int(Flag.IOC))) == [] and waiting(world) == 3
+
+
+def test_one_account_has_its_share_of_free_actions(gated):
+    world = gated(max_pending=2 * SHARES)
+    world.group = []
+    for amount in (1, 2, 3, 4):
+        world.withdraw(1, CASH, amount)
+    world.withdraw(2, CASH, 1)
+    receipts = world.sequencer.submit(world.group)
+    assert [world.codes(receipt.events) for receipt in receipts] == [[], [], ["busy"], ["busy"], []]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_more_than_may_wait_ever_waits_and_nothing_is_refused_that_would_fit(gated, seed):
+    world, rng, wide = gated(max_pending=6), random.Random(seed), 0
+    taken = list(world.commands)
+    for _ in range(200):
+        world.group = []
+        for _ in range(rng.randrange(1, 6)):
+            flags = rng.choice((0, 0, 0, int(Flag.IOC), int(Flag.FOK), int(Flag.POST_ONLY)))
+            side, lots = Side(rng.randrange(2)), rng.choice((1, 1, 2, 3, 40))
+            world.order(rng.randrange(1, 5), side, 100 + rng.randrange(-3, 4), lots, flags)
+        group, world.group = world.group, None
+        for command, receipt in zip(group, world.sequencer.submit(group), strict=True):
+            if world.codes(receipt.events) != ["busy"]:
+                taken.append(command)
+                continue
+            twin = Engine(world.config)
+            for earlier in taken:
+                twin.handle(earlier)
+            room = 6 - len(twin.settlement.log)
+            otherwise = world.codes(twin.handle(command))
+            assert room <= 0 or otherwise or len(twin.settlement.log) > 6
+            wide += room > 0 and not otherwise
+        assert waiting(world) <= 6
+        if waiting(world) == 6 or rng.random() < 0.1:
+            del world.commands[:]
+            settle(world)
+            taken += world.commands
+    assert wide > 5 and world.engine.trading.trade_seq > 100
