@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +43,7 @@ from proofbook.operator.batches import (
     rebuild_state,
     request_of,
 )
+from proofbook.operator.codes import OperatorError
 from proofbook.operator.engine import Engine
 from proofbook.operator.l1 import L1, RpcUnavailable, retry
 from proofbook.operator.proving import BatchProver
@@ -138,8 +139,10 @@ class Batcher:
         self._lock = asyncio.Lock()
         # Entries of the log, counted from the start on: settled, and wanted sealed as soon as there is room.
         self._settled = self._due = 0
+        self._settling = 0, 0
         self._changes, self._changed = 0, asyncio.Event()
-        self._failures: list[ProofbookError] = []
+        self._failure: ProofbookError | None = None
+        self._outage: RpcUnavailable | None = None
 
     @property
     def _options(self) -> BatcherOptions:
@@ -170,7 +173,10 @@ class Batcher:
         return bool(settlement.log or settlement.in_flight) and not self._engine.frozen
 
     def _count_sealed(self) -> int:
-        return self._settled + sum(len(sealed.entries) for sealed in self._engine.settlement.in_flight)
+        # The engine forgets a batch a moment before we hear of it.
+        number, entries = self._settling
+        told = 0 if any(sealed.plan.number == number for sealed in self._engine.settlement.in_flight) else entries
+        return self._settled + told + sum(len(sealed.entries) for sealed in self._engine.settlement.in_flight)
 
     def _count_all(self) -> int:
         return self._count_sealed() + len(self._engine.settlement.log)
@@ -192,8 +198,13 @@ class Batcher:
         numbers = [sealed.plan.number for sealed in self._engine.settlement.in_flight]
         return [(number, stages.get(number, "sealed")) for number in numbers]
 
-    async def settle_all(self) -> list[int]:
+    async def settle_all(self, is_driven: Callable[[], bool] = lambda: False) -> list[int]:
         """Settle everything pending now, and return the numbers of the batches settled meanwhile.
+
+        Parameters
+        ----------
+        is_driven : callable
+            Tells whether somebody else goes from step to step: then it is waited for.
 
         Raises
         ------
@@ -202,13 +213,18 @@ class Batcher:
         RpcUnavailable
             When the node does not answer; may be tried again.
         """
-        first, failures = self.number + 1, len(self._failures)
+        first, outage = self.number + 1, self._outage
         goal = self.want_all()
         # What is busted meanwhile can't be waited for.
         while min(goal, self._count_all()) > self._settled and not self._engine.frozen:
-            await self.step()
-            if len(self._failures) > failures:
-                raise self._failures[-1]  # found by whoever else drives the same batches
+            if self._failure:
+                raise self._failure  # found by whoever else drives the same batches
+            if not is_driven():
+                await self.step()
+            elif self._outage is not outage and self._outage:
+                raise self._outage
+            else:
+                await self._wait(self._changes)
         return list(range(first, self.number + 1))
 
     async def step(self) -> None:
@@ -216,12 +232,23 @@ class Batcher:
         changes = self._changes
         try:
             moved = await self._pass()
-        except RpcUnavailable:
+        except RpcUnavailable as error:
+            self._outage = error
+            self._notify()
             raise
-        except ProofbookError as error:
-            self._failures.append(error)
+        except Exception as error:
+            named = error if isinstance(error, ProofbookError) else OperatorError(f"{type(error).__name__}: {error}")
+            self._failure = self._failure or named
+            self._notify()
             raise
-        if not moved and changes == self._changes:
+        if moved:
+            self._notify()
+        else:
+            await self._wait(changes)
+
+    async def _wait(self, changes: int) -> None:
+        """Wait until something changes that was not counted yet, but a moment only."""
+        if changes == self._changes:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), self._options.poll_s)
 
@@ -233,6 +260,8 @@ class Batcher:
     async def _pass(self) -> bool:
         """Bring every batch in flight as far as it comes without waiting; tell whether anything moved."""
         async with self._lock:
+            if self._failure:
+                raise self._failure  # what failed half-way is not gone on with, until the next start
             if self._engine.frozen:
                 await self._forget(0)
                 return False
@@ -377,12 +406,13 @@ class Batcher:
         self.state, self.number = batch.after, batch.number
         self._flight.remove(batch)
         entries = sum(len(s.entries) for s in self._engine.settlement.in_flight if s.plan.number == batch.number)
+        self._settling = batch.number, entries
         if batch.proving:
             batch.proving.cancel()
         events = await self._submit(c.BatchConfirmed(batch.number))
         if any(isinstance(event, ev.CommandRejected) for event in events):
             raise StateDiverged(f"batch {batch.number} is confirmed, and the engine refused it: {events}")
-        self._settled += entries
+        self._settled, self._settling = self._settled + entries, (0, 0)
         self._crash_at("settled")
         if self._snapshots:
             await asyncio.to_thread(self._snapshots.offer, batch.number, batch.after)
