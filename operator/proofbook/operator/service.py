@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import uvicorn
 from eth_account import Account
@@ -32,6 +32,7 @@ from proofbook.operator import commands as c
 from proofbook.operator import events as ev
 from proofbook.operator.api import create_app
 from proofbook.operator.api_format import format_batch, format_market, format_plan
+from proofbook.operator.background import Background
 from proofbook.operator.batcher import Batcher, BatcherOptions, CrashAt, Frozen
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.engine import EngineConfig
@@ -129,11 +130,9 @@ class Operator:
             self._sequencer.close()
             raise
         self._error: OperatorError | ProofbookError | None = None
-        self._trouble: dict[str, str] = {}
+        self.background = Background(self.stop, lambda: self._error is not None, self.settings.poll_s)
         self._chain_time = 0
         self._waiting: list[tuple[c.Command, asyncio.Future[tuple[ev.Event, ...]]]] = []
-        self._tasks: list[asyncio.Task[None]] = []
-        self._flushes: set[asyncio.Task[list[int]]] = set()
         self._pending_since: float | None = None
         self._accounts_of: dict[int, set[int]] = {}
         self._accounts_found = 0
@@ -195,8 +194,8 @@ class Operator:
         await self.batcher.resume()
         await self.poll()
         if background:
-            steps = ((self._watch, self.settings.poll_s), (self._batch, 0.0))
-            self._tasks = [asyncio.create_task(self._forever(step, pause)) for step, pause in steps]
+            self.background.repeat(self._watch, self.settings.poll_s)
+            self.background.repeat(self._batch, 0.0)
 
     async def resubmit(self) -> Resubmitted:
         """Send lost batches again, instead of `start`, and close the files; errors as `Resubmission.run`."""
@@ -208,10 +207,7 @@ class Operator:
 
     async def close(self) -> None:
         """Stop working and close the files. What was under way is gone on with at the next start."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        await self.background.close()
         await self.batcher.close()
         self.abandon()
 
@@ -220,25 +216,6 @@ class Operator:
         self.batcher.abandon()
         self._sequencer.close()
         self.store.close()
-
-    async def _forever(self, step: Callable[[], Any], pause: float) -> None:
-        """Repeat a step; a node that does not answer is waited for, any other failure stops the operator."""
-        while self._error is None:
-            try:
-                await step()
-                self._trouble.pop(step.__name__, None)
-            except RpcUnavailable as error:
-                log.error("L1: %s", error)
-                self._trouble[step.__name__] = error.code
-                await asyncio.sleep(self.settings.poll_s)
-            except ProofbookError as error:
-                self.stop(error)
-                return
-            except Exception as error:
-                log.exception("unexpected failure")
-                self.stop(OperatorError(f"{type(error).__name__}: {error}"))
-                return
-            await asyncio.sleep(pause)
 
     def stop(self, error: ProofbookError) -> None:
         """Take no more orders, because of this error."""
@@ -326,23 +303,13 @@ class Operator:
         OperatorError
             As `Batcher.settle_all`; then the operator has stopped, unless it is `RpcUnavailable`.
         """
-        task = asyncio.create_task(self._flush())
-        if wait:
-            # A client that goes away does not break a batch off.
-            return await asyncio.shield(task)
-        self._flushes.add(task)
-        task.add_done_callback(self._flushes.discard)
-        return []
+        task = self.background.begin(self._flush)
+        # A client that goes away does not break a batch off.
+        return await asyncio.shield(task) if wait else []
 
     async def _flush(self) -> list[int]:
-        try:
-            await self.poll()
-            return await self.batcher.settle_all()
-        except RpcUnavailable:
-            raise
-        except ProofbookError as error:
-            self.stop(error)
-            raise
+        await self.poll()
+        return await self.batcher.settle_all(self.background.is_running)
 
     # --- what the API asks
 
@@ -391,7 +358,7 @@ class Operator:
             next_request=str(self.engine.registry.next_request),
             pending_batch=in_flight[0].plan.number if in_flight else None,
             in_flight=[m.BatchInFlight(number, stage) for number, stage in self.batcher.get_stages()],
-            trouble=sorted(set(self._trouble.values())),
+            trouble=sorted(set(self.background.trouble.values())),
             error=self.stopped,
         )
 
