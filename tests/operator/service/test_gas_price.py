@@ -93,7 +93,7 @@ def test_outbidding_ends_at_the_limit_and_the_health_says_so(no_blocks, session,
 
     async def work(s):
         s.impatient(replace_after_s=0.2)
-        s.operator._tasks = [asyncio.create_task(s.operator._forever(s.operator._batch, 0.0))]
+        s.operator.background.repeat(s.operator._batch, 0.0)
         s.operator.batcher.want_all()
         for gwei, count in ((6, 1), (9.5, 2)):
             await until(lambda n=count: is_sent(s) and len(s.operator.store.get_batch(1).sent) == n)
