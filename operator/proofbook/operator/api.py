@@ -169,6 +169,8 @@ async def _place_alone(op: Service, item: Any) -> m.OrderBatchItem:
         return m.OrderBatchItem(error=ApiError(400, "malformed", str(error)).body)
     except ApiError as error:
         return m.OrderBatchItem(error=error.body)
+    except OperatorError:
+        raise  # no fault of the order's: the answer is that of an order sent alone
     except ProofbookError as error:
         return m.OrderBatchItem(error=error_from(error).body)
 

@@ -9,6 +9,7 @@ import pytest
 
 from proofbook.operator.api_models import MAX_BODY_BYTES
 from proofbook.operator.batcher import ProvingFailed
+from proofbook.operator.journal import JournalError
 from proofbook.protocol.messages import domain_of
 from proofbook.protocol.table import ETH_TOKEN, Flag
 
@@ -265,6 +266,22 @@ def test_a_batch_of_orders_is_judged_one_by_one(populated, api):
         assert told[5]["result"]["order"]["status"] == "filled"
         trades = (await s.get("/v1/trades?market=COIN-ETH"))["trades"]
         assert [(t["price"], t["lots"], t["taker_side"]) for t in trades] == [("1000", "4", "buy")]
+
+    api(work)
+
+
+def test_a_journal_that_fails_answers_a_batch_as_it_does_an_order(populated, api):
+    orders = [populated.order(1, "sell", 1000, 10, id_) for id_ in (1, 2)]
+
+    async def work(s):
+        def fail(commands):
+            raise JournalError("nothing was written: /srv/exchange/journal.sqlite")
+
+        s.operator._sequencer._journal.append = fail
+        answer = await s.client.post("/v1/orders/batch", json={"orders": orders})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "journal")
+        assert "/srv" not in answer.text
+        assert await s.refused(ORDERS, orders[0]) == (503, "stopped")
 
     api(work)
 
