@@ -123,6 +123,8 @@ class Exchange:
         Who sends transactions; reads need none.
     timeout : float
         Seconds to wait for a receipt.
+    chain_id : int
+        The chain that is signed for; 0 for the one that the node says it is on.
 
     Raises
     ------
@@ -136,6 +138,7 @@ class Exchange:
         address: str,
         account: LocalAccount | str | None = None,
         timeout: float = RECEIPT_SECONDS,
+        chain_id: int = 0,
     ) -> None:
         self.w3 = w3
         self.address: ChecksumAddress = Web3.to_checksum_address(address)
@@ -143,12 +146,12 @@ class Exchange:
             raise NotProofbook(f"there is no contract at {self.address}", "check chain and address")
         self.abi = contract_artifact("Proofbook").abi
         self.contract: Contract = w3.eth.contract(address=self.address, abi=self.abi)
-        self._timeout = timeout
-        self._sender = Sender(w3, account, self.abi, timeout) if account is not None else None
+        self._timeout, self._chain_id = timeout, chain_id
+        self._sender = None if account is None else Sender(w3, account, self.abi, timeout, chain_id=chain_id)
 
     def as_account(self, account: LocalAccount | str) -> Exchange:
         """Return the same exchange with another sender."""
-        return Exchange(self.w3, self.address, account, self._timeout)
+        return Exchange(self.w3, self.address, account, self._timeout, self._chain_id)
 
     # --- reads
 

@@ -55,6 +55,25 @@ class GasPriceSetting(ChainError):
     code: ClassVar[str] = "gas_price_setting"
 
 
+class WrongChain(ChainError):
+    """The node is on another chain than the exchange; nothing was signed for it.
+
+    Attributes
+    ----------
+    told, wanted : int
+        The node's chain id, and the exchange's.
+    """
+
+    code: ClassVar[str] = "wrong_chain"
+
+    def __init__(self, told: int, wanted: int) -> None:
+        super().__init__(f"the node is on chain {told}, the exchange on {wanted}", "ask a node of the exchange's chain")
+        self.told, self.wanted = told, wanted
+
+    def __reduce__(self) -> tuple[type[WrongChain], tuple[Any, ...]]:
+        return type(self), (self.told, self.wanted)
+
+
 class NotProofbook(ChainError):
     """What the chain says is not what a Proofbook contract would."""
 

@@ -21,7 +21,7 @@ from web3 import Web3
 from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception
 from web3.types import TxParams, TxReceipt
 
-from proofbook.chain.errors import ContractRevert, GasPriceLimit, TransactionFailed
+from proofbook.chain.errors import ContractRevert, GasPriceLimit, TransactionFailed, WrongChain
 from proofbook.chain.fees import PRICES, bid, limit_from_environment
 from proofbook.chain.hints import HINTS
 
@@ -70,6 +70,8 @@ class Sender:
         The most for a unit of gas, in wei; default: the environment's.
     keep : callable, optional
         Given the bytes of every transaction before they are sent, so that another process can `resume`.
+    chain_id : int
+        The chain that is signed for, and no other, whatever the node says; 0 for the one that the node says it is on.
     """
 
     def __init__(
@@ -81,12 +83,13 @@ class Sender:
         patience: float = OUTBID_SECONDS,
         limit: int | None = None,
         keep: Callable[[bytes], None] = lambda raw: None,
+        chain_id: int = 0,
     ) -> None:
         self.w3 = w3
         self.account = account
         self.timeout, self.patience = timeout, patience
         self.limit = limit_from_environment() if limit is None else limit
-        self._abi, self._keep = abi, keep
+        self._abi, self._keep, self._chain_id = abi, keep, chain_id
         # Nonces are counted by the node; two threads must not take the same one.
         self._lock = threading.Lock()
 
@@ -109,6 +112,8 @@ class Sender:
         ------
         ContractRevert
             If the contract refuses, at estimation (nothing was sent then) or when mined.
+        WrongChain
+            If the node is on another chain than what is signed for.
         GasPriceLimit
             If gas costs more than may be paid.
         TransactionFailed
@@ -147,10 +152,13 @@ class Sender:
     def _start(self, call: Any, value: int) -> tuple[TxParams, str]:
         base: TxParams = {"from": self.address, "value": Web3.to_wei(value, "wei")}
         try:
+            chain_id = int(self.w3.eth.chain_id)
+            self._check(chain_id)
             estimate = call.estimate_gas(base)
             with self._lock:
                 more: Any = {
                     **bid(self.w3, (), self.limit),
+                    "chainId": chain_id,
                     "gas": estimate * (100 + GAS_MARGIN_PERCENT) // 100,
                     "nonce": self.w3.eth.get_transaction_count(self.address, "pending"),
                 }
@@ -161,9 +169,15 @@ class Sender:
         except (Web3Exception, ValueError, RequestException) as error:
             raise TransactionFailed(f"the node refused the transaction: {error}") from error
 
+    def _check(self, chain_id: int) -> None:
+        if self._chain_id and chain_id != self._chain_id:
+            raise WrongChain(chain_id, self._chain_id)
+
     def _broadcast(self, tx: TxParams) -> str:
         if isinstance(self.account, str):
             return Web3.to_hex(self.w3.eth.send_transaction(tx))
+        # What is signed for another chain may be taken there, by whoever put a contract at the same address.
+        self._check(int(tx["chainId"]))
         signed = self.account.sign_transaction(tx)  # type: ignore[arg-type]
         self._keep(bytes(signed.raw_transaction))
         return Web3.to_hex(self.w3.eth.send_raw_transaction(signed.raw_transaction))
