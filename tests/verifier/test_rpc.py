@@ -105,6 +105,30 @@ def test_a_limit_passes(node, error):
     assert node.pauses == [1.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": 3, "message": "try again"},
+        {"code": -32000, "message": "execution reverted: rate limit"},
+        {
+            "code": -32603,
+            "message": "VM Exception while processing transaction: reverted with reason 'header not found'",
+        },
+        {"code": -32005, "message": "too many requests", "data": "0x08c379a0"},
+    ],
+)
+def test_the_words_of_a_contract_that_reverts_are_not_the_nodes(node, error):
+    """A token chooses them: were they believed, one of `try again` would be asked for ever."""
+    with pytest.raises(RpcRefused, match=error["message"][-9:]):
+        ask(node, told(error=error), told(result="0x1"))
+    assert (node.asked, node.pauses) == (1, [])
+
+
+def test_what_a_limit_says_of_itself_is_no_revert(node):
+    error = {"code": -32005, "message": "request rate limited", "data": {"see": "https://example.org"}}
+    assert ask(node, told(error=error), told(result="0x1")) == "0x1"
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_refusal_by_http_is_not_asked_again(node, status):
     with pytest.raises(RpcUnavailable, match=str(status)):

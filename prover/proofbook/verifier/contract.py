@@ -8,7 +8,7 @@ from typing import Any, Final
 from proofbook.protocol.messages import domain_of, parse_address
 from proofbook.protocol.table import ETH_TOKEN, PRESETS, Preset, Size
 from proofbook.verifier.abi import address_number, decode_types, encode_call
-from proofbook.verifier.errors import NotAnExchange, RpcMalformed, RpcRefused
+from proofbook.verifier.errors import NotAnExchange, RpcMalformed, RpcRefused, RpcUnavailable
 from proofbook.verifier.rpc import Rpc, data, quantity
 
 MAX_SIZES: Final = 64
@@ -231,7 +231,7 @@ def _symbol(r: Reader, address: str) -> str:
     """Return an ERC-20's symbol if it is a plain short one; a token may say anything."""
     try:
         text = r.read("symbol()", "string", to=address)[0]
-    except (RpcMalformed, RpcRefused):
+    except (RpcMalformed, RpcRefused, RpcUnavailable):
         return address_text(address_number(address))
     plain = isinstance(text, str) and 0 < len(text) <= MAX_SYMBOL and text.isascii() and text.isalnum()
     return text if plain else address_text(address_number(address))

@@ -307,11 +307,18 @@ def _refuse(method: str, refusal: Any) -> None:
     code, reason = parts.get("code"), str(parts.get("message"))[:500]
     words = reason.lower()
     # -32005 is "limit exceeded": of results, where events are asked for, which no patience mends but a smaller range.
-    if any(word in words for word in _PASSING) or (code in _LIMIT_CODES and method != "eth_getLogs"):
+    is_busy = any(word in words for word in _PASSING) or (code in _LIMIT_CODES and method != "eth_getLogs")
+    # A contract that reverts picks the words itself; were they the node's, a token could have everybody wait.
+    if is_busy and not _reverted(code, words, parts.get("data")):
         raise _PassingError(_no_answer(method, reason), after=1.0)
     error = RpcRefused(f"{method}: {reason}")
     error.answer = {"code": code, "message": reason, "data": parts.get("data")}
     raise error
+
+
+def _reverted(code: Any, words: str, told: Any) -> bool:
+    """Tell whether a refusal is a contract's and not the node's; nodes say so in one of three ways."""
+    return code == 3 or "revert" in words or (isinstance(told, str) and told.startswith("0x"))
 
 
 def _depth(text: bytes) -> int:

@@ -1,0 +1,102 @@
+"""Nodes and tokens that mean ill, between a trader and the way out."""
+
+from __future__ import annotations
+
+import pytest
+from web3 import Web3
+
+from proofbook.chain.deploy import deploy_contract
+from proofbook.chain.errors import ContractRevert
+from proofbook.escape.session import Escape
+from proofbook.verifier.contract import read_exchange
+from proofbook.verifier.rpc import Rpc
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("settled")]
+
+ETH, USD = 1, 2
+TRANSFER = bytes.fromhex("a9059cbb")
+
+
+def impatient():
+    """Return a pause that ends the test where somebody waits."""
+
+    def pause(seconds):
+        pytest.fail(f"it waits {seconds} s")
+
+    return pause
+
+
+def reverting(text: str) -> str:
+    """Return code that reverts with `Error(text)`, whatever is called."""
+    return "0x" + _revert_with(text, 0).hex()
+
+
+def reverting_transfer(text: str) -> str:
+    """Return code of which only `transfer` reverts; anything else returns a large number."""
+    # selector == transfer ? go on behind : return 2^36 - 1
+    head = (
+        bytes.fromhex("5f3560e01c63")
+        + TRANSFER
+        + bytes([0x14, 0x60, 25, 0x57])
+        + bytes.fromhex("640fffffffff5f5260205ff3")
+    )
+    assert len(head) == 26
+    return "0x" + (head[:12] + bytes([len(head)]) + head[13:] + b"\x5b" + _revert_with(text, len(head) + 1)).hex()
+
+
+def _revert_with(text: str, at: int) -> bytes:
+    words = text.encode()
+    data = (
+        bytes.fromhex("08c379a0") + (32).to_bytes(32, "big") + len(words).to_bytes(32, "big") + words.ljust(32, b"\0")
+    )
+    size = len(data)
+    # PUSH1 size, PUSH1 offset, PUSH0, CODECOPY, PUSH1 size, PUSH0, REVERT
+    return bytes([0x60, size, 0x60, at + 10, 0x5F, 0x39, 0x60, size, 0x5F, 0xFD]) + data
+
+
+@pytest.fixture
+def dress(settled):
+    """Give the exchange a token of some code."""
+
+    def made(code: str) -> str:
+        address = Web3.to_checksum_address("0x" + "77" * 20)
+        settled.anvil.rpc("anvil_setCode", address, code)
+        settled.by(settled.deployer).add_token(address, 1)
+        return str(address).lower()
+
+    return made
+
+
+# --- tokens that mean ill
+
+
+def test_a_token_whose_name_reads_like_a_busy_node_stops_nobody(settled, dress):
+    address = dress(reverting("try again"))
+    rpc = Rpc(settled.anvil.url, pause=impatient())
+    assert [token.symbol for token in read_exchange(rpc, settled.address).tokens] == ["ETH", "USD", address]
+    alice = Escape(rpc, settled.address, settled.people["alice"])
+    assert alice.owned().accounts[0].balances == {ETH: 890, USD: 30}
+    assert alice.request(1, ETH).step.token == ETH
+
+
+def test_m23_a_token_that_reverts_like_a_busy_node_holds_no_other_claim_back(settled, let_pass):
+    """Its `transfer` says "rate limit"; the claim behind it is paid."""
+    bob, exchange = settled.people["bob"], settled.by("bob")
+    good = deploy_contract(settled.w3, settled.deployer, "TestToken", "More", "MORE", 18).contract
+    bad = deploy_contract(settled.w3, settled.deployer, "TestToken", "Less", "LESS", 18).contract
+    for id_, token in enumerate((bad, good), USD + 1):
+        settled.by(settled.deployer).add_token(token.address, 1)
+        call = token.functions.mint(bob.address, 5).transact({"from": settled.deployer})
+        settled.w3.eth.wait_for_transaction_receipt(call)
+        exchange.approve(exchange.token(id_), 5)
+        exchange.deposit(2, id_, 5)
+    let_pass()
+    settled.anvil.rpc("anvil_setCode", bad.address, reverting_transfer("rate limit"))
+    escape = Escape(Rpc(settled.anvil.url, pause=impatient()), settled.address, bob)
+    escape.freeze()
+    for queued in escape.owned().waiting:
+        escape.reclaim(queued.id)
+    with pytest.raises(ContractRevert, match="rate limit"):
+        escape.claim(USD + 1)
+    escape.claim(USD + 2)
+    assert good.functions.balanceOf(bob.address).call() == 5
