@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar, Final, Literal, TypeVar
+from typing import Annotated, ClassVar, Final, Literal, TypeVar
 
 import msgspec
 
@@ -24,6 +24,8 @@ VERSION: Final = 1
 
 BatchState = Literal["built", "witnessed", "proven", "submitted", "confirmed"]
 STATES: Final[tuple[BatchState, ...]] = ("built", "witnessed", "proven", "submitted", "confirmed")
+_Number = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{0,64}\Z")]
+_Words = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})*\Z")]
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -76,12 +78,12 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     size_id: int
     timestamp: int
     state: BatchState
-    words: str
+    words: _Words
     orders: int
     trades: int
     accounts: int
-    c: str = ""
-    proof: list[str] = []
+    c: _Number = ""
+    proof: list[_Number] = []
     constraints: int = 0
     witness_s: float = 0.0
     prove_s: float = 0.0
@@ -106,9 +108,9 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     account: int
     token: int
     amount: int
-    owner: str
-    pub_x: str
-    pub_y: str
+    owner: _Number
+    pub_x: _Number
+    pub_y: _Number
     fee: int
     deadline: int
     block: int
@@ -146,7 +148,7 @@ class BatchStore:
                 self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
                 if (found := self.get_meta(name)) != value:
                     raise StoreError(f"{path.name} is of {name} {found}, not {value}")
-        except (sqlite3.DatabaseError, StoreError) as error:
+        except (sqlite3.Error, StoreError) as error:
             self._db.close()
             if isinstance(error, StoreError):
                 raise
@@ -157,6 +159,16 @@ class BatchStore:
         """Close the file."""
         with self._lock:
             self._db.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Hold the lock while something is read; `StoreError` when it can't be."""
+        with self._lock:
+            try:
+                yield self._db
+            except sqlite3.Error as error:
+                kind = StoreDisk if is_disk_error(error) else StoreError
+                raise kind(f"it can't be read: {error}") from error
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -172,8 +184,8 @@ class BatchStore:
 
     def get_meta(self, name: str) -> str | None:
         """Return a named value, None if it was never set."""
-        with self._lock:
-            row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        with self._reading() as db:
+            row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
     def set_meta(self, name: str, value: str) -> None:
@@ -191,16 +203,16 @@ class BatchStore:
 
     def get_batch(self, number: int) -> BatchRecord | None:
         """Return a batch's record, None if there is none."""
-        with self._lock:
-            row = self._db.execute("SELECT body FROM batches WHERE number = ?", (number,)).fetchone()
+        with self._reading() as db:
+            row = db.execute("SELECT body FROM batches WHERE number = ?", (number,)).fetchone()
         return None if row is None else _decode(row[0], BatchRecord)
 
     def list_batches(self, limit: int, *, newest_first: bool = True, above: int = 0) -> list[BatchRecord]:
         """Return at most ``limit`` batches with numbers greater than ``above``."""
         order = "DESC" if newest_first else "ASC"
         query = f"SELECT body FROM batches WHERE number > ? ORDER BY number {order} LIMIT ?"
-        with self._lock:
-            rows = self._db.execute(query, (above, limit)).fetchall()
+        with self._reading() as db:
+            rows = db.execute(query, (above, limit)).fetchall()
         return [_decode(row[0], BatchRecord) for row in rows]
 
     def delete_batches(self, first: int) -> None:
@@ -227,26 +239,27 @@ class BatchStore:
 
     def count_requests(self) -> int:
         """Return the number that the next request will have."""
-        with self._lock:
-            return int(self._db.execute("SELECT COALESCE(MAX(number) + 1, 0) FROM requests").fetchone()[0])
+        with self._reading() as db:
+            return int(db.execute("SELECT COALESCE(MAX(number) + 1, 0) FROM requests").fetchone()[0])
 
     def list_requests(self, first: int, count: int) -> list[RequestRecord]:
         """Return at most ``count`` requests from number ``first`` on."""
         query = "SELECT body FROM requests WHERE number >= ? ORDER BY number LIMIT ?"
-        with self._lock:
-            rows = self._db.execute(query, (first, count)).fetchall()
+        with self._reading() as db:
+            rows = db.execute(query, (first, count)).fetchall()
         return [_decode(row[0], RequestRecord) for row in rows]
 
     def list_requests_of(self, account: int, first: int, count: int) -> list[RequestRecord]:
         """Return at most ``count`` requests of an account, from number ``first`` on."""
         query = "SELECT body FROM requests WHERE account = ? AND number >= ? ORDER BY number LIMIT ?"
-        with self._lock:
-            rows = self._db.execute(query, (account, first, count)).fetchall()
+        with self._reading() as db:
+            rows = db.execute(query, (account, first, count)).fetchall()
         return [_decode(row[0], RequestRecord) for row in rows]
 
 
 def _decode(body: bytes, kind: type[_Record]) -> _Record:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, RecursionError) as error:
+        # A damaged file may hold any type in any column.
         raise StoreError(f"a record is damaged: {error}") from error
