@@ -172,7 +172,7 @@ def rebuild_state(
             try:
                 page = page_from_words(record.get_words(), sizes[record.size_id])
                 state = apply(state, page, size=sizes[record.size_id]).state
-            except (ProofbookError, IndexError) as error:
+            except (ProofbookError, IndexError, ValueError) as error:
                 raise StateDiverged(f"stored batch {record.number}: {error}") from error
             if record.number != number + 1:
                 raise StateDiverged(f"stored batch {number + 1} is missing")
@@ -196,7 +196,7 @@ def _get_start(
             if page.header.new_root == state.root:
                 log.info("going on from the snapshot after batch %d", number)
                 return state, number
-    except (ProofbookError, IndexError) as error:
+    except (ProofbookError, IndexError, ValueError) as error:
         raise StateDiverged(f"stored batch {number}: {error}") from error
     log.warning("the snapshot after batch %d is not of the stored batches and ignored", number)
     return genesis, 0

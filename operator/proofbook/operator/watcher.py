@@ -24,7 +24,7 @@ from proofbook.operator.batches import ReorgError, StateDiverged, request_of
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.engine import Engine
 from proofbook.operator.l1 import RpcUnavailable, retry
-from proofbook.operator.store import BatchStore, RequestRecord
+from proofbook.operator.store import BatchStore, RequestRecord, StoreError
 
 log = logging.getLogger(__name__)
 BLOCKS: Final = "blocks"
@@ -98,7 +98,10 @@ class Watcher:
 
     def _reader(self) -> ConfirmedBlocks:
         """Return a reader that goes on after the blocks that were taken in."""
-        known = [(int(n), str(h)) for n, h in json.loads(self._store.get_meta(BLOCKS) or "[]")]
+        try:
+            known = [(int(n), str(h)) for n, h in json.loads(self._store.get_meta(BLOCKS) or "[]")]
+        except (ValueError, TypeError, RecursionError) as error:
+            raise StoreError(f"the blocks that were read can't be: {error}") from error
         first = known[-1][0] + 1 if known else self._start_block
         # Every block is read at once; confirmations are counted here, because noting comes before confirming.
         return ConfirmedBlocks(self._exchange.w3, first, 0, tuple(known))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from proofbook.operator.background import Background
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.journal import JournalDisk
 from proofbook.operator.l1 import RpcUnavailable
+from proofbook.protocol.errors import ProofbookError
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("live")]
 
@@ -27,7 +29,8 @@ class Told:
     """A background whose stop is noted, and what asyncio complains of."""
 
     def __init__(self):
-        self.stops, self.complaints = [], []
+        self.stops: list[ProofbookError] = []
+        self.complaints: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: self.complaints.append(context))
         self.background = Background(self.stops.append, lambda: bool(self.stops), 0.01)
 
