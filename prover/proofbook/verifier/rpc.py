@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import httpx
 
+from proofbook.verifier.deadline import Deadline
 from proofbook.verifier.errors import RpcMalformed, RpcRefused, RpcTooLarge, RpcUnavailable
 
 MAX_ANSWER: Final = 64 << 20
@@ -54,7 +55,7 @@ class Rpc:
     url : str or sequence of str
         http or https addresses, one or more; commas separate several in one text.
     timeout : float
-        Seconds for one answer.
+        Seconds for all of an answer.
     trust_env : bool
         Whether the environment may name a proxy.
     pause : callable
@@ -72,7 +73,10 @@ class Rpc:
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.urls = addresses(url)
-        self._client = httpx.Client(timeout=timeout, trust_env=trust_env)
+        # Nothing is unpacked: some hundred packed bytes become any size.
+        headers = {"accept-encoding": "identity"}
+        self._client = httpx.Client(timeout=timeout, trust_env=trust_env, headers=headers)
+        self._timeout, self._deadline = timeout, Deadline()
         self._pause, self._tell = pause, tell
         self._at = 0
         self._advanced = 0
@@ -139,12 +143,10 @@ class Rpc:
         try:
             answer, status = self._post(body)
             return _result(method, answer, status, self._id)
-        except httpx.ReadTimeout as error:
-            if method == "eth_getLogs":
-                raise RpcTooLarge(f"{method}: no answer in time") from error
-            raise _PassingError(_no_answer(method, error)) from error
         except httpx.HTTPError as error:
-            raise _PassingError(_no_answer(method, error)) from error
+            if method == "eth_getLogs" and (self._deadline.passed or isinstance(error, httpx.ReadTimeout)):
+                raise RpcTooLarge(f"{method}: no answer in time") from error
+            raise _PassingError(_no_answer(method, self._late() or error)) from error
         except RpcTooLarge:
             raise
         except RpcMalformed as error:
@@ -152,17 +154,27 @@ class Rpc:
             raise _PassingError(error) from error
 
     def _post(self, body: dict[str, Any]) -> tuple[bytes, int]:
-        method = body["method"]
-        with self._client.stream("POST", self.url, json=body) as response:
+        method, url = body["method"], self.url
+        with (
+            self._deadline.within(url, self._timeout) as extensions,
+            self._client.stream("POST", url, json=body, extensions=extensions) as response,
+        ):
             if response.status_code in _BUSY:
                 after = _retry_after(response.headers.get("Retry-After", ""))
                 raise _PassingError(_no_answer(method, f"HTTP {response.status_code}"), after)
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise RpcMalformed(f"{method}: the answer is packed", "is this the address of a node?")
             answer = bytearray()
-            for piece in response.iter_bytes():
+            for piece in response.iter_raw():
                 answer += piece
                 if len(answer) > MAX_ANSWER:
                     raise RpcTooLarge(f"{method}: an answer of more than {MAX_ANSWER} bytes")
+            if self._deadline.passed:
+                raise httpx.ReadTimeout(self._late())
             return bytes(answer), response.status_code
+
+    def _late(self) -> str:
+        return f"it takes longer than {self._timeout:g} s" if self._deadline.passed else ""
 
     def ranges(
         self, address: str, topics: Sequence[str], first: int, last: int

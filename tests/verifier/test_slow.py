@@ -1,0 +1,137 @@
+"""A node that means ill by how it answers: in drops, packed, or with times that are none. Over real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import socket
+import threading
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from proofbook.verifier import rpc as module
+from proofbook.verifier.errors import RpcMalformed, RpcTooLarge, RpcUnavailable
+from proofbook.verifier.rpc import Rpc
+
+MIB = 1 << 20
+GOOD = json.dumps({"jsonrpc": "2.0", "id": 1, "result": "0x7"}).encode()
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+
+Answer = Callable[[socket.socket], None]
+
+
+class Server:
+    """Gives one answer to everybody."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer, self.asked = answer, list[bytes]()
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.socket.accept()
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while request := connection.recv(1 << 16):
+                self.asked.append(request)
+                if b'"method"' in request:
+                    self.answer(connection)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Answer], Server]]:
+    made: list[Server] = []
+
+    def start(answer: Answer) -> Server:
+        made.append(Server(answer))
+        return made[-1]
+
+    yield start
+    for server in made:
+        server.socket.close()
+
+
+def drops(connection: socket.socket, start: bytes) -> None:
+    """Begin like this, and go on with a byte now and then."""
+    connection.sendall(start)
+    for _ in range(300):
+        connection.sendall(b" ")
+        time.sleep(0.1)
+
+
+def good(connection: socket.socket) -> None:
+    connection.sendall(PLAIN % len(GOOD) + GOOD)
+
+
+SLOW: dict[str, bytes] = {
+    "head": b"HTTP/1.1 200 OK\r\nX-Odd: ",
+    "line": b"HTTP/1.1 200 ",
+    "body": PLAIN % 1000,
+    "behind the answer": b"HTTP/1.1 200 OK\r\n\r\n" + GOOD,
+}
+
+
+@pytest.mark.parametrize("start", SLOW.values(), ids=SLOW)
+def test_an_answer_in_drops_is_not_waited_for(serve, start, monkeypatch):
+    """No single read is ever late; the next node is asked, and alone it is given up."""
+    slow, other = serve(lambda connection: drops(connection, start)), serve(good)
+    began = time.monotonic()
+    assert Rpc(f"{slow.url},{other.url}", timeout=0.5).chain_id() == 7
+    assert time.monotonic() - began < 3
+    monkeypatch.setattr(module, "MAX_TRIES", 2)
+    with pytest.raises(RpcUnavailable, match=r"longer than 0\.5 s"):
+        Rpc(slow.url, timeout=0.5, pause=lambda seconds: None).chain_id()
+    assert time.monotonic() - began < 6
+
+
+def test_events_in_drops_are_too_many(serve):
+    """Asked for in smaller pieces, they may come in time."""
+    slow = serve(lambda connection: drops(connection, PLAIN % 1000))
+    with pytest.raises(RpcTooLarge):
+        Rpc(slow.url, timeout=0.3).call("eth_getLogs", {})
+
+
+def test_a_second_question_on_the_same_connection_has_an_end_too(serve):
+    answers = iter([good, lambda connection: drops(connection, PLAIN % 1000), good])
+    node = serve(lambda connection: next(answers)(connection))
+    told: list[str] = []
+    rpc = Rpc(node.url, timeout=0.5, pause=lambda seconds: None, tell=told.append)
+    assert rpc.chain_id() == 7
+    rpc._id = 0  # the answers are to question 1
+    began = time.monotonic()
+    assert rpc.chain_id() == 7
+    assert 0.4 < time.monotonic() - began < 3
+
+
+def packed(size: int) -> bytes:
+    """Return a gzip file of so many zeros, made without having them all."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join(packer.compress(bytes(MIB)) for _ in range(size // MIB)) + packer.flush()
+
+
+BOMBS = {"gzip": packed(256 * MIB), "gzip, gzip": gzip.compress(packed(256 * MIB))}
+
+
+@pytest.mark.parametrize(("encoding", "bomb"), BOMBS.items(), ids=BOMBS)
+def test_a_packed_answer_is_not_unpacked(serve, encoding, bomb):
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n"
+    node = serve(lambda connection: connection.sendall(head % (encoding.encode(), len(bomb)) + bomb))
+    tracemalloc.start()
+    try:
+        with pytest.raises(RpcMalformed, match="packed"):
+            Rpc(node.url, pause=lambda seconds: None).chain_id()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * MIB
+    assert all(b"accept-encoding: identity" in request.lower() for request in node.asked if b"HTTP/1.1" in request)
