@@ -217,7 +217,7 @@ def load_settings(directory: Path) -> Settings:
     try:
         document: Any = json.loads(text)
         contract = str(document["contract"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError(f"{DEPLOYMENT} names no contract", f"name it in {CONFIG}") from error
     return msgspec.structs.replace(settings, contract=_check_address(contract))
 
