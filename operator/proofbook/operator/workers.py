@@ -132,7 +132,7 @@ class Worker:
             raise WorkerFailed(f"prover worker {self.pid} died")
         try:
             answer = msgspec.json.decode(line, type=_Answer)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise WorkerFailed(f"prover worker {self.pid} answered nonsense: {error}") from error
         if answer.id == self._id and answer.stage == "failed":
             raise WorkerFailed(f"{answer.code}: {answer.message}")
