@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
 from proofbook.operator import commands as c
+from proofbook.operator import events as ev
 from proofbook.operator import views as views_module
-from proofbook.operator.views import OPEN, Views
+from proofbook.operator.views import MAX_TRADES, OPEN, Views
 
 
 def follow(exchange):
@@ -65,3 +67,28 @@ def test_history_is_bounded(exchange, monkeypatch):
         exchange.buy(2, 100, 1)
     assert len(views.orders) == 3 and not any(views.open_of.values())
     assert [t.event.number for t in views.get_trades("COIN/CASH", 2)] == [6, 5]
+
+
+def made(number, symbol):
+    return ev.Trade(number, number, symbol, 100, 1, 1, 100, 0, 1, number, 0, 0, 2, number, 0, 0)
+
+
+def test_a_bust_of_thousands_takes_no_time():
+    views, symbols = Views(), ("COIN/CASH", "GEM/CASH", "GEM/COIN")
+    views.process((made(number, symbols[number % 3]) for number in range(3 * MAX_TRADES)), 7)
+    gone = range(0, 3 * MAX_TRADES, 2)
+    began = time.process_time()
+    views.process((ev.TradeBusted(number, number) for number in gone), 8)
+    assert time.process_time() - began < 1  # looking through every history takes a minute
+    for k, symbol in enumerate(symbols):
+        left = [number for number in range(k, 3 * MAX_TRADES, 3) if number % 2]
+        assert [t.event.number for t in views.get_trades(symbol, MAX_TRADES)] == left[::-1]
+
+
+def test_a_trade_that_is_forgotten_can_be_busted(monkeypatch):
+    monkeypatch.setattr(views_module, "MAX_TRADES", 3)
+    views = Views()
+    views.process((made(number, "COIN/CASH") for number in range(1, 9)), 7)
+    views.process((ev.TradeBusted(number, number) for number in (1, 7, 1)), 8)
+    assert [t.event.number for t in views.get_trades("COIN/CASH", 9)] == [8, 6]
+    assert views.get_trades("GEM/CASH", 9) == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -56,7 +57,9 @@ class Views:
         self.orders: dict[OrderKey, OrderView] = {}
         self.open_of: dict[int, dict[int, OrderView]] = {}
         self.last_id: dict[int, int] = {}
-        self.trades: dict[str, deque[TradeView]] = {}
+        # Each market's newest numbers, and all trades by number but those that were busted, thousands at once perhaps.
+        self._numbers: dict[str, deque[int]] = {}
+        self._trades: dict[int, TradeView] = {}
         self.opened: list[int] = []
         """Accounts in the order in which they were opened; twice where a batch was undone."""
         self.frozen = False
@@ -75,7 +78,8 @@ class Views:
 
     def get_trades(self, symbol: str, limit: int) -> list[TradeView]:
         """Return a market's newest trades, newest first."""
-        return [trade for trade, _ in zip(reversed(self.trades.get(symbol, deque())), range(limit), strict=False)]
+        trades = map(self._trades.get, reversed(self._numbers.get(symbol, ())))
+        return list(islice((trade for trade in trades if trade is not None), limit))
 
     def _note_id(self, account: int, id_: int) -> None:
         if id_ > self.last_id.get(account, 0):
@@ -104,10 +108,13 @@ class Views:
         self.frozen = True
 
     def _process_trade(self, e: ev.Trade, now: int) -> None:
-        trades = self.trades.get(e.symbol)
-        if trades is None:
-            trades = self.trades[e.symbol] = deque(maxlen=MAX_TRADES)
-        trades.append(TradeView(e, now))
+        numbers = self._numbers.get(e.symbol)
+        if numbers is None:
+            numbers = self._numbers[e.symbol] = deque()
+        numbers.append(e.number)
+        self._trades[e.number] = TradeView(e, now)
+        if len(numbers) > MAX_TRADES:
+            self._trades.pop(numbers.popleft(), None)
         self._fill((e.maker_account, e.maker_id), e, e.maker_fee, e.maker_left, 1)
         self._fill((e.taker_account, e.taker_id), e, e.taker_fee, e.taker_left, 1)
 
@@ -134,21 +141,18 @@ class Views:
             self.orders.pop(self._done.popitem(last=False)[0], None)
 
     def _process_bust(self, event: ev.TradeBusted, now: int) -> None:
-        for trades in self.trades.values():
-            found = next((t for t in reversed(trades) if t.event.number == event.number), None)
-            if found is None:
-                continue
-            trades.remove(found)
-            e = found.event
-            for key, fee in (
-                ((e.maker_account, e.maker_id), e.maker_fee),
-                ((e.taker_account, e.taker_id), e.taker_fee),
-            ):
-                order = self.orders.get(key)
-                if order is not None:
-                    self._fill(key, e, fee, order.remaining + e.lots, -1)
-                    order.status = order.status if order.status == OPEN else Removal.BUSTED
-            return
+        trade = self._trades.pop(event.number, None)
+        if trade is None:
+            return  # so long ago that it is forgotten
+        e = trade.event
+        for key, fee in (
+            ((e.maker_account, e.maker_id), e.maker_fee),
+            ((e.taker_account, e.taker_id), e.taker_fee),
+        ):
+            order = self.orders.get(key)
+            if order is not None:
+                self._fill(key, e, fee, order.remaining + e.lots, -1)
+                order.status = order.status if order.status == OPEN else Removal.BUSTED
 
 
 _PROCESSES: Final[dict[type, Callable[[Views, Any, int], None]]] = {
