@@ -420,8 +420,11 @@ class Health(msgspec.Struct):
         The oldest batch in flight.
     in_flight : list
         All of them, the oldest first.
+    oldest_deadline : int, optional
+        By when the oldest request must be served, unix seconds; after it anybody may freeze the exchange.
     trouble : list of str
-        Codes of what the operator waits to get better: ``rpc_unavailable``, ``insufficient_funds`` for gas.
+        Codes of what the operator waits to get better (``rpc_unavailable``, ``chain_stalled``, ``clock``,
+        ``gas_too_dear``, ``insufficient_funds`` for gas), and ``deadline_near``.
     """
 
     status: Literal["ok", "stopped"]
@@ -431,5 +434,6 @@ class Health(msgspec.Struct):
     next_request: str
     pending_batch: int | None = None
     in_flight: list[BatchInFlight] = []
+    oldest_deadline: int | None = None
     trouble: list[str] = []
     error: ErrorBody | None = None

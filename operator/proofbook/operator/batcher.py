@@ -45,7 +45,7 @@ from proofbook.operator.batches import (
 )
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.engine import Engine
-from proofbook.operator.l1 import L1, RpcUnavailable, retry
+from proofbook.operator.l1 import L1, ClockBehind, RpcUnavailable, retry
 from proofbook.operator.proving import BatchProver
 from proofbook.operator.settlement import BatchPlan
 from proofbook.operator.snapshots import Snapshots
@@ -307,6 +307,9 @@ class Batcher:
     async def _seal(self) -> BatchPlan | None:
         settlement = self._engine.settlement
         _, latest = await retry(self._options.rpc_attempts, self._l1.get_head)
+        if (behind := latest - self._engine.now) > self._options.max_lag > 0:
+            # It would be proven, refused and made anew, with the same old timestamp, without end.
+            raise ClockBehind(f"the operator's clock is {behind} s behind the newest block's: put it right")
         number, before = settlement.next_number, len(settlement.log)
         events = await self._submit(c.SealBatch(number, latest))
         plan = self._engine.get_plan(number)

@@ -75,6 +75,8 @@ class BatcherOptions:
         Seconds before proving is tried again; doubled each time.
     replace_after_s : float
         Seconds after which a transaction that waits is outbid.
+    max_lag : int
+        Seconds by which the contract takes a batch late; 0 where that is not known.
     """
 
     prove_attempts: int
@@ -85,6 +87,7 @@ class BatcherOptions:
     first_pause_s: float = 1.0
     replace_after_s: float = REPLACE_AFTER_S
     depth: int = 2
+    max_lag: int = 0
 
 
 # --- requests

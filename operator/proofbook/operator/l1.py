@@ -57,6 +57,12 @@ class GasTooDear(RpcUnavailable):
     code: ClassVar[str] = "gas_too_dear"
 
 
+class ClockBehind(RpcUnavailable):
+    """The operator's clock is so far behind that no batch would be taken (code ``clock``); waited for, and told."""
+
+    code: ClassVar[str] = "clock"
+
+
 class Underpriced(TransactionFailed):
     """The node wants a better offer than this transaction's (code ``underpriced``)."""
 

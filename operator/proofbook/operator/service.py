@@ -34,7 +34,9 @@ from proofbook.operator.api import create_app
 from proofbook.operator.api_format import format_batch, format_market, format_plan
 from proofbook.operator.background import Background
 from proofbook.operator.batcher import Batcher, BatcherOptions, CrashAt, Frozen
+from proofbook.operator.clock import Clock
 from proofbook.operator.codes import OperatorError
+from proofbook.operator.condition import Condition
 from proofbook.operator.engine import EngineConfig
 from proofbook.operator.l1 import L1, RpcUnavailable, retry
 from proofbook.operator.limits import Limits
@@ -43,9 +45,9 @@ from proofbook.operator.native import use_native
 from proofbook.operator.proving import BatchProver
 from proofbook.operator.resubmit import Resubmission, Resubmitted
 from proofbook.operator.sequencer import Sequencer
-from proofbook.operator.settings import JOURNAL, Settings, load_api_token, load_operator_key, load_settings
+from proofbook.operator.settings import JOURNAL, Settings, check_times, load_api_token, load_operator_key, load_settings
 from proofbook.operator.snapshots import SNAPSHOT, Snapshots
-from proofbook.operator.store import BATCHES, BatchRecord, BatchStore
+from proofbook.operator.store import BATCHES, BatchRecord, BatchStore, StoreError
 from proofbook.operator.views import Views
 from proofbook.operator.watcher import Watcher
 from proofbook.operator.web import make_config
@@ -125,13 +127,15 @@ class Operator:
         self._sizes, self._exchange = sizes, exchange
         try:
             self.store = BatchStore(directory / BATCHES, f"{self.chain_id}:{exchange.address.lower()}")
-            self._compose(exchange, State(preset), crash_at)
+            self._compose(exchange, State(preset), crash_at, config.max_lag)
         except BaseException:
             self._sequencer.close()
             raise
         self._error: OperatorError | ProofbookError | None = None
         self.background = Background(self.stop, lambda: self._error is not None, self.settings.poll_s)
-        self._chain_time = 0
+        self.clock = Clock(self.settings.clock == "chain")
+        window, waits = config.request_window, self.background.trouble
+        self.condition = Condition(self.clock, self.engine, self.store, window, waits)
         self._waiting: list[tuple[c.Command, asyncio.Future[tuple[ev.Event, ...]]]] = []
         self._pending_since: float | None = None
         self._accounts_of: dict[int, set[int]] = {}
@@ -152,14 +156,21 @@ class Operator:
             raise WrongExchange(
                 f"the contract's operator is {exchange.operator()}, the key here is {account.address}'s"
             )
+        check_times(self.settings, config.max_lag, config.request_window)
         self._account = account
         return exchange, config
 
-    def _compose(self, exchange: Exchange, genesis: State, crash_at: CrashAt) -> None:
+    def _compose(self, exchange: Exchange, genesis: State, crash_at: CrashAt, max_lag: int) -> None:
         s = self.settings
         self._l1 = L1(exchange, self._account, self.settings.max_gas_price_gwei * GWEI)
         options = BatcherOptions(
-            s.prove_attempts, s.rpc_attempts, s.confirmations, s.poll_s, s.start_block, depth=s.get_depth()
+            s.prove_attempts,
+            s.rpc_attempts,
+            s.confirmations,
+            s.poll_s,
+            s.start_block,
+            depth=s.get_depth(),
+            max_lag=max_lag,
         )
         pool = ProverPool(s.backend, s.prover_workers, s.prover_threads, s.prove_timeout_s)
         self.batcher = Batcher(
@@ -226,13 +237,14 @@ class Operator:
     async def poll(self) -> None:
         """Look at L1 once: time, frozen or not, requests, tokens."""
         attempts = self.settings.rpc_attempts
-        _, self._chain_time = await retry(attempts, self._l1.get_head)
+        self.clock.note(*await retry(attempts, self._l1.get_head))
         if not self.engine.frozen and await retry(attempts, self._exchange.is_frozen) and not await self._is_mined():
             await self.do(c.Freeze())
             self.stop(Frozen("the exchange is frozen on L1"))
         if not self.engine.frozen:
             await self.watcher.poll()
         self._tick()
+        self.condition.tell()
 
     async def _is_mined(self) -> bool:
         """Tell whether the chain has the batch in flight: then it counts, and is settled before the engine freezes."""
@@ -322,7 +334,7 @@ class Operator:
 
     def get_now(self) -> int:
         """Return the time that orders are judged by, unix seconds."""
-        return max(self._chain_time, self.engine.now) if self.settings.clock == "chain" else int(time.time())
+        return self.clock.get_now(self.engine.now)
 
     def get_info(self) -> m.Info:
         """See `proofbook.operator.api.Service`."""
@@ -349,7 +361,11 @@ class Operator:
 
     def get_health(self) -> m.Health:
         """See `proofbook.operator.api.Service`."""
-        in_flight = self.engine.settlement.in_flight
+        in_flight, deadline = self.engine.settlement.in_flight, None
+        try:
+            deadline = self.condition.get_oldest_deadline()
+        except StoreError as error:
+            self.stop(error)
         return m.Health(
             status="ok" if self._error is None else "stopped",
             time=self.get_now(),
@@ -358,7 +374,8 @@ class Operator:
             next_request=str(self.engine.registry.next_request),
             pending_batch=in_flight[0].plan.number if in_flight else None,
             in_flight=[m.BatchInFlight(number, stage) for number, stage in self.batcher.get_stages()],
-            trouble=sorted(set(self.background.trouble.values())),
+            oldest_deadline=deadline,
+            trouble=self.condition.find_trouble(deadline),
             error=self.stopped,
         )
 
@@ -392,8 +409,7 @@ class Operator:
 
     def get_first_unserved(self) -> int:
         """See `proofbook.operator.api.Service`."""
-        in_flight = self.engine.settlement.in_flight
-        return in_flight[0].plan.first_request if in_flight else self.engine.settlement.next_request
+        return self.condition.get_first_unserved()
 
 
 def _format_record(record: BatchRecord) -> m.BatchOut:

@@ -94,9 +94,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     min_actions : int
         As soon as so many rows are pending, they are settled.
     max_pending : int
-        While so much waits to be settled (trades, requests, withdrawals, ...), only soft cancels are taken, and never an
-        order that would make more trades than there is room for. All of it must be provable within MAX_LAG and the
+        While so much waits to be settled (trades, requests, withdrawals, ...), only soft cancels are taken, and never
+        an order that would make more trades than there is room for. All of it must be provable within MAX_LAG and the
         contract's request window: what waits is settled in its order.
+    order_burst, order_rate : int
+        An account may send so many orders that do not trade at once, and so many a second in the long run: each stays
+        in the journal for ever.
     poll_s : float
         Seconds between looks at L1.
     confirmations : int
@@ -132,6 +135,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     batch_interval_s: Annotated[float, msgspec.Meta(ge=0.05, le=86_400)] = 60.0
     min_actions: Annotated[int, _within(1, 240)] = 12
     max_pending: Annotated[int, _within(1, 1_000_000)] = 2_000
+    order_burst: Annotated[int, _within(1, 10_000_000)] = 20_000
+    order_rate: Annotated[int, _within(1, 1_000_000)] = 100
     poll_s: Annotated[float, msgspec.Meta(ge=0.02, le=600)] = 2.0
     confirmations: Annotated[int, _within(0, 10_000)] = 12
     max_gas_price_gwei: Annotated[int, _within(1, MAX_LIMIT_GWEI)] = DEFAULT_LIMIT_GWEI
@@ -191,6 +196,39 @@ def parse_settings(text: str) -> Settings:
     if settings.contract:
         _check_address(settings.contract)
     return settings
+
+
+def check_times(settings: Settings, max_lag: int, request_window: int) -> None:
+    """Hold the operator's pace against what the contract allows for.
+
+    Parameters
+    ----------
+    settings : Settings
+        The operator's.
+    max_lag, request_window : int
+        The contract's: how old a batch may be, and how long a request may wait; seconds.
+
+    Raises
+    ------
+    SettingsError
+        When batches would be too old, or requests late, though nothing goes wrong.
+    """
+    interval = settings.batch_interval_s
+    most = min(max_lag, request_window // 2)
+    if interval > most:
+        raise SettingsError(
+            f"batch_interval_s is {interval:g}: the contract takes no batch older than {max_lag} s, and a request must "
+            f"be served within {request_window} s",
+            f"set batch_interval_s to well below {most}",
+        )
+    if interval + settings.prove_timeout_s > most:
+        log.warning(
+            "a prover that hangs is given %g s after up to %g s of waiting, and a batch may be %d s late: lower "
+            "prove_timeout_s or batch_interval_s",
+            settings.prove_timeout_s,
+            interval,
+            most,
+        )
 
 
 def _check_address(contract: str) -> str:

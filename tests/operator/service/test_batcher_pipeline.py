@@ -130,7 +130,7 @@ def test_a_free_worker_is_no_reason_to_seal_and_a_flush_waits_for_what_was_there
         planned.tell("go")
         assert await s.operator.flush() == [4]
 
-    session(live.directory(tmp_path / "operator", min_actions=2, batch_interval_s=86_400.0, pipeline_depth=2), work)
+    session(live.directory(tmp_path / "operator", min_actions=2, batch_interval_s=7_200.0, pipeline_depth=2), work)
 
 
 def test_a_worker_killed_in_the_middle_of_a_proof_is_replaced(populated, session, tmp_path, faults):

@@ -153,7 +153,7 @@ def test_no_prover_outlives_an_operator_that_is_killed(populated, tmp_path, star
 
 def test_the_answer_is_quick_while_a_proof_is_made(populated, tmp_path, start):
     live = populated
-    process = start(live.directory(tmp_path / "operator", batch_interval_s=86_400.0, min_actions=240))
+    process = start(live.directory(tmp_path / "operator", batch_interval_s=7_200.0, min_actions=240))
     assert process.client.post("/v1/batches?wait=false").status_code == 202
     slowest, answers = 0.0, 0
     while not any(b["state"] == "confirmed" for b in process.client.get("/v1/batches").json()["batches"]):

@@ -82,15 +82,6 @@ def test_a_full_store_says_so_and_keeps_what_it_had(tmp_path, report):
 # --- the whole operator
 
 
-@pytest.fixture(params=["small disk", "files that can't grow"])
-def disk(request, tmp_path, small_disk, limited_files):
-    """A disk that can be filled, and freed again."""
-    kinds = {"small disk": small_disk, "files that can't grow": limited_files}
-    made = kinds[request.param](tmp_path)
-    yield made
-    made.maker.close()
-
-
 def count_batches(life):
     return len([b for b in life.ask("GET", "/v1/batches").json()["batches"] if b["state"] == "confirmed"])
 
@@ -113,10 +104,10 @@ def place_until_refused(life, live, first):
 
 
 def test_an_operator_whose_disk_is_full_stops_and_goes_on_once_there_is_room(
-    populated, session, check, begin, disk, tmp_path, report
+    populated, session, check, begin, disk, disk_kind, tmp_path, report
 ):
     live = populated
-    directory = live.directory(disk.directory, batch_interval_s=86_400.0, min_actions=240)
+    directory = live.directory(disk.directory, batch_interval_s=7_200.0, min_actions=240)
 
     def start():
         return begin(disk.maker, directory, inside=disk.inside)
@@ -164,4 +155,4 @@ def test_an_operator_whose_disk_is_full_stops_and_goes_on_once_there_is_room(
     # Moved, as it may be while it is stopped.
     moved = shutil.copytree(directory, tmp_path / "moved")
     assert session(moved, finish) > before
-    report("faults", f"disk full: {type(disk).__name__}")
+    report("faults", f"disk full: {disk_kind}")
