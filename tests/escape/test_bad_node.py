@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from web3 import Web3
 
@@ -100,3 +102,28 @@ def test_m23_a_token_that_reverts_like_a_busy_node_holds_no_other_claim_back(set
         escape.claim(USD + 1)
     escape.claim(USD + 2)
     assert good.functions.balanceOf(bob.address).call() == 5
+
+
+# --- nodes that mean ill
+
+
+@pytest.fixture
+def hole(proxy):
+    """A node that says yes to transactions, under another hash, and drops them."""
+    honest = proxy.ask
+
+    def ask(body):
+        request = json.loads(body)
+        if request["method"] != "eth_sendRawTransaction":
+            return honest(body)
+        return json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": "0x" + "ab" * 32}).encode()
+
+    proxy.ask = ask
+    return proxy
+
+
+def test_a_node_that_drops_transactions_holds_nobody_back_who_names_another(settled, hole):
+    rpc = Rpc(f"{hole.url},{settled.anvil.url}", pause=impatient())
+    done = Escape(rpc, settled.address, settled.people["alice"]).request(1, ETH)
+    assert hole.count("eth_sendRawTransaction") == 1 and rpc.url == hole.url
+    assert settled.w3.eth.get_transaction_receipt(done.tx)["status"] == 1

@@ -161,6 +161,22 @@ def test_going_on_to_the_next_node_tells_when_all_had_their_turn():
     assert [(alone.advance(), alone.url) for _ in range(2)] == [(False, "http://a")] * 2
 
 
+@pytest.mark.parametrize("other", [told(error={"code": -32000, "message": "already known"}), (503, b""), (200, b"?")])
+def test_a_transaction_goes_to_all_nodes_and_the_first_ones_answer_counts(node, other):
+    node.answers = [told(result="0xaa"), other, other]
+    urls = [f"http://127.0.0.1:{node.server_port}/{k}" for k in range(3)]
+    pauses: list[float] = []
+    rpc = Rpc([*urls, "http://127.0.0.1:9"], pause=pauses.append)
+    assert rpc.broadcast("0x02") == "0xaa"
+    assert (node.asked, pauses, rpc.url) == (3, [], urls[0])
+
+
+def test_a_transaction_that_the_first_node_refuses_is_the_next_ones(node):
+    node.answers = [told(error={"code": -32000, "message": "no"}), told(result="0xbb")]
+    urls = [f"http://127.0.0.1:{node.server_port}/{k}" for k in range(2)]
+    assert Rpc(urls).broadcast("0x02") == "0xbb"
+
+
 class Stingy(Rpc):
     """Gives events of at most so many blocks, which may change."""
 

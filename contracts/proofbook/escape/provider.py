@@ -30,19 +30,26 @@ class RpcProvider(JSONBaseProvider):
         """Return the answer to a request, an error object too."""
         plain = json.loads(self.encode_rpc_request(method, params))["params"]
         try:
-            return {"jsonrpc": "2.0", "id": 1, "result": self._rpc.call(method, *plain)}
+            result = self._send(*plain) if method == "eth_sendRawTransaction" else self._rpc.call(method, *plain)
+            return {"jsonrpc": "2.0", "id": 1, "result": result}
         except RpcRefused as error:
-            if method == "eth_sendRawTransaction" and (digest := self._known(plain)):
-                return {"jsonrpc": "2.0", "id": 1, "result": digest}
             told = {name: value for name, value in error.answer.items() if value is not None}
             refusal: Any = {"code": -32000, "message": error.message, **told}
             return {"jsonrpc": "2.0", "id": 1, "error": refusal}
 
-    def _known(self, params: list[Any]) -> str:
-        """Return a refused transaction's hash if a node has it: its first sending arrived, only the answer did not."""
+    def _send(self, raw: str) -> str:
+        """Return a transaction's hash, by our own reckoning, if a node took it; then all have it."""
+        digest = "0x" + keccak(data(raw)).hex()
         try:
-            digest = "0x" + keccak(data(params[0])).hex()
-            found = self._rpc.call("eth_getTransactionByHash", digest)
-        except (RpcRefused, RpcMalformed, IndexError):
-            return ""
-        return digest if isinstance(found, dict) else ""
+            self._rpc.broadcast(raw)
+        except RpcRefused:
+            if not self._known(digest):
+                raise
+        return digest
+
+    def _known(self, digest: str) -> bool:
+        """Tell whether a node has a refused transaction: its first sending arrived, only the answer did not."""
+        try:
+            return isinstance(self._rpc.call("eth_getTransactionByHash", digest), dict)
+        except (RpcRefused, RpcMalformed):
+            return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -23,6 +24,8 @@ MAX_SPAN: Final = 1 << 20
 """Blocks in one query of events."""
 MAX_DEPTH: Final = 64
 _FIRST_PAUSE_S: Final = 0.2
+_BROADCAST_S: Final = 10.0
+"""For a node whose answer is not needed."""
 _WORTH_TELLING_S: Final = 1.0
 _FIRST_SPAN: Final = 1 << 16
 _CALM: Final = 16
@@ -121,7 +124,7 @@ class Rpc:
             refused: RpcRefused | RpcTooLarge | None = None
             for _ in self.urls:
                 try:
-                    return self._ask(method, parameters)
+                    return self._ask(self.url, method, parameters, self._timeout)
                 except (RpcRefused, RpcTooLarge) as error:
                     refused = error
                 except _PassingError as error:
@@ -137,27 +140,41 @@ class Rpc:
             self._pause(seconds)
         raise AssertionError("unreachable")
 
-    def _ask(self, method: str, parameters: Sequence[Any]) -> Any:
+    def broadcast(self, raw: str) -> Any:
+        """Give a signed transaction to all nodes, and return what the one that is asked first makes of it.
+
+        One node alone may say yes and drop it. What the others say of it does not matter; errors are those of `call`.
+        """
+        method = "eth_sendRawTransaction"
+        answer = self.call(method, raw)
+        for url in self.urls:
+            if url != self.url:
+                with contextlib.suppress(RpcRefused, RpcTooLarge, _PassingError):
+                    self._ask(url, method, [raw], min(self._timeout, _BROADCAST_S))
+        return answer
+
+    def _ask(self, url: str, method: str, parameters: Sequence[Any], seconds: float) -> Any:
         """Ask one node once; what may pass with time is a `_PassingError`."""
         body = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": list(parameters)}
         try:
-            answer, status = self._post(body)
+            answer, status = self._post(url, body, seconds)
             return _result(method, answer, status, self._id)
         except httpx.HTTPError as error:
             if method == "eth_getLogs" and (self._deadline.passed or isinstance(error, httpx.ReadTimeout)):
                 raise RpcTooLarge(f"{method}: no answer in time") from error
-            raise _PassingError(_no_answer(method, self._late() or error)) from error
+            late = f"it takes longer than {seconds:g} s" if self._deadline.passed else ""
+            raise _PassingError(_no_answer(method, late or error)) from error
         except RpcTooLarge:
             raise
         except RpcMalformed as error:
             # Cut off on its way, perhaps: what is no answer at all is asked for again.
             raise _PassingError(error) from error
 
-    def _post(self, body: dict[str, Any]) -> tuple[bytes, int]:
-        method, url = body["method"], self.url
+    def _post(self, url: str, body: dict[str, Any], seconds: float) -> tuple[bytes, int]:
+        method = body["method"]
         with (
-            self._deadline.within(url, self._timeout) as extensions,
-            self._client.stream("POST", url, json=body, extensions=extensions) as response,
+            self._deadline.within(url, seconds) as extensions,
+            self._client.stream("POST", url, json=body, timeout=seconds, extensions=extensions) as response,
         ):
             if response.status_code in _BUSY:
                 after = _retry_after(response.headers.get("Retry-After", ""))
@@ -170,11 +187,8 @@ class Rpc:
                 if len(answer) > MAX_ANSWER:
                     raise RpcTooLarge(f"{method}: an answer of more than {MAX_ANSWER} bytes")
             if self._deadline.passed:
-                raise httpx.ReadTimeout(self._late())
+                raise httpx.ReadTimeout("the answer broke off")
             return bytes(answer), response.status_code
-
-    def _late(self) -> str:
-        return f"it takes longer than {self._timeout:g} s" if self._deadline.passed else ""
 
     def ranges(
         self, address: str, topics: Sequence[str], first: int, last: int
