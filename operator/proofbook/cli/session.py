@@ -106,8 +106,10 @@ def load_wallet(directory: Path) -> WalletFile:
         return WalletFile()
     try:
         return msgspec.json.decode(read_limited(path), type=WalletFile)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise CliError("wallet", f"{path} is damaged: {error}", "mend it, or choose another --wallet") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CliError(
+            "wallet", f"{path} is damaged: {str(error)[:500]}", "mend it, or choose another --wallet"
+        ) from error
 
 
 def save_wallet(directory: Path, wallet: WalletFile) -> None:
