@@ -108,7 +108,7 @@ class ApiClient:
             raise ApiUnreachable(f"the operator at {self.base_url} does not answer: {error}", _UNREACHABLE) from error
         try:
             answer = msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ApiMalformed(
                 f"{self.base_url} answered {path} with something else than JSON", _UNREACHABLE
             ) from error
@@ -123,7 +123,7 @@ class ApiClient:
         try:
             info = msgspec.convert(self.call("GET", "/v1/info"), ExchangeInfo, strict=False)
         except msgspec.ValidationError as error:
-            raise ApiMalformed(f"the operator's /v1/info is malformed: {error}", _UNREACHABLE) from error
+            raise ApiMalformed(f"the operator's /v1/info is malformed: {str(error)[:500]}", _UNREACHABLE) from error
         info.check()
         return info
 
@@ -250,7 +250,7 @@ def _read(response: httpx.Response) -> bytes:
 def _object(data: bytes) -> Json:
     try:
         answer = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}
 

@@ -100,12 +100,14 @@ def read_manifest(directory: Path) -> Manifest:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise ArtifactError("artifact/missing", f"no keys in {directory}", "run `proofbook setup`") from error
+    except OSError as error:
+        raise ArtifactError("artifact/manifest", f"{MANIFEST}: {error.strerror}", _mend(directory)) from error
     try:
         if len(data) > _MAX_MANIFEST:
             raise msgspec.ValidationError("too large")
         return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ArtifactError("artifact/manifest", f"{MANIFEST}: {error}", _mend(directory)) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ArtifactError("artifact/manifest", f"{MANIFEST}: {str(error)[:500]}", _mend(directory)) from error
 
 
 def load_directory(directory: Path) -> Artifacts:

@@ -80,8 +80,8 @@ def load_circuits(workspace: Workspace) -> dict[str, Circuit]:
         raise CircuitError("circuit/registry", f"{path.name} is larger than {_MAX_BYTES} bytes")
     try:
         registry = msgspec.json.decode(data, type=_Registry)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise CircuitError("circuit/registry", f"{path.name}: {error}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CircuitError("circuit/registry", f"{path.name}: {str(error)[:500]}") from error
     for name, circuit in registry.circuits.items():
         if ".." in circuit.file.split("/"):
             raise CircuitError("circuit/registry", f"{name}: file must not leave circuits/src")

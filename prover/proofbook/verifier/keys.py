@@ -68,7 +68,7 @@ def _known_keys(keys_dir: Path) -> Iterator[tuple[bytes, tuple[str, str]]]:
                 continue
             kind = "ceremony" if manifest["kind"] == "ceremony" else "development"
             yield key_bytes(_read_json(text)), (str(manifest["circuit"]), kind)
-        except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
             continue
 
 
