@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +12,7 @@ from proofbook.verifier.abi import topic
 from proofbook.verifier.checkpoint import Checkpoints
 from proofbook.verifier.contract import Exchange, read_exchange
 from proofbook.verifier.errors import HistoryBroken, RpcMalformed, RpcRefused, RpcUnavailable
+from proofbook.verifier.held import Held
 from proofbook.verifier.history import Ledger, Problem, Progress, silent
 from proofbook.verifier.replay import book_problems, end_problems, genesis_problems
 from proofbook.verifier.rpc import Rpc
@@ -18,6 +21,11 @@ from proofbook.verifier.stream import OnBatch, follow
 MAX_ROUNDS: Final = 5
 MAX_LAG: Final = 64
 """Blocks that may have come while the chain was read; after more, the new ones are read too."""
+BEHIND_S: Final = 60.0
+"""How long a node is waited for that is behind a block which was seen."""
+AGAIN_S: Final = 600.0
+"""What did not fit when all was read anew is believed of a node for so long at least."""
+_BEHIND_PAUSE_S: Final = 0.5
 WORTH_SEARCHING: Final = 1 << 16
 """Blocks before which looking for the deployment takes longer than reading them."""
 
@@ -41,6 +49,8 @@ class Chain:
         Given every batch that is read. After a reorganization of the chain, batches come again.
     every : float
         Seconds at least between two checkpoints.
+    accept : callable, optional
+        Given the contract as a node tells it, before anything else is read; may raise.
 
     Attributes
     ----------
@@ -57,13 +67,19 @@ class Chain:
         cache: Path | None = None,
         on_batch: OnBatch | None = None,
         every: float = 5.0,
+        accept: Callable[[Exchange], object] = lambda exchange: None,
     ) -> None:
-        self.rpc, self._contract = rpc, contract
+        self.rpc, self._contract, self._is_ours = rpc, contract, accept
         self._first: int | None = first_block or None
         self._progress, self._cache, self._on_batch, self._every = progress, cache, on_batch, every
         self._exchange: Exchange | None = None
         self._ledger: Ledger | None = None
         self._checkpoints: Checkpoints | None = None
+        self._held = Held(rpc)
+        self._owners: set[int] = set()
+        self._seen, self._seen_until = 0, 0.0
+        # By node: what did not fit when all was read from the beginning, and until when that is not done again.
+        self._broken: dict[str, tuple[list[Problem], float]] = {}
         self.problems: tuple[Problem, ...] = ()
 
     @property
@@ -85,9 +101,17 @@ class Chain:
         assert self._ledger is not None
         return self._ledger
 
-    def forget(self) -> None:
-        """Have the chain read again before anything of it is used."""
+    def forget(self, seen: int = 0) -> None:
+        """Have the chain read again before anything of it is used: up to a block at least that was seen."""
         self._exchange = None
+        if seen > self._seen:
+            self._seen, self._seen_until = seen, time.monotonic() + BEHIND_S
+
+    def include(self, owner: int) -> None:
+        """Have what the contract owes an address held against the ledger, too."""
+        if owner not in self._owners:
+            self._owners.add(owner)
+            self.forget()
 
     def require(self) -> None:
         """Raise `HistoryBroken` if the data do not lead to what the contract has; errors as `read`."""
@@ -105,17 +129,13 @@ class Chain:
         """
         self.forget()
         for _ in range(MAX_ROUNDS):
-            exchange = read_exchange(self.rpc, self._contract)
+            exchange = read_exchange(self.rpc, self._contract, self._head())
+            self._is_ours(exchange)
             start = self._start(exchange)
             ledger = self._follow(exchange, start or self._nothing(exchange))
-            problems = _problems(exchange, ledger)
-            if problems and start is not None and problems != list(self.problems) and self._is_current(exchange):
-                # Is it the chain, or what was kept of it? From the beginning, nothing kept is in it.
-                self._progress("what was kept does not lead to the contract's state: from the beginning again")
-                ledger = self._follow(exchange, self._nothing(exchange))
-                problems = _problems(exchange, ledger)
-                if not problems and self._checkpoints is not None:
-                    self._checkpoints.clear()
+            problems = self._problems(exchange, ledger)
+            if problems and start is not None and self._may_be_kept(problems) and self._is_current(exchange):
+                ledger, problems = self._anew(exchange)
             if self._is_current(exchange):
                 self._accept(exchange, ledger, problems)
                 if self.rpc.block_number() <= exchange.block + MAX_LAG:
@@ -124,6 +144,33 @@ class Chain:
                 self._progress("the chain was reorganized while it was read: once more")
         if self._exchange is None:
             raise RpcUnavailable("the chain is reorganized again and again", "ask another node, or wait")
+
+    def _head(self) -> int:
+        """Return the newest block. One that lacks what was seen before would have us do the same again."""
+        while True:
+            head = self.rpc.block_number()
+            if head >= self._seen or time.monotonic() >= self._seen_until:
+                return head
+            self._progress(f"the node is at block {head}, and {self._seen} was there already: waiting for it")
+            self.rpc.advance()
+            time.sleep(_BEHIND_PAUSE_S)
+
+    def _may_be_kept(self, problems: list[Problem]) -> bool:
+        """Tell whether what was kept of the chain may be to blame, and not the chain as this node tells it."""
+        known, until = self._broken.get(self.rpc.url, ([], 0.0))
+        return problems != known or time.monotonic() >= until
+
+    def _anew(self, exchange: Exchange) -> tuple[Ledger, list[Problem]]:
+        """Read all from the beginning; nothing kept is in it."""
+        self._progress("what was kept does not lead to the contract's state: from the beginning again")
+        started = time.monotonic()
+        ledger = self._follow(exchange, self._nothing(exchange))
+        problems = self._problems(exchange, ledger)
+        if not problems and self._checkpoints is not None:
+            self._checkpoints.clear()
+        now = time.monotonic()
+        self._broken[self.rpc.url] = (problems, now + max(AGAIN_S, 10 * (now - started)))
+        return ledger, problems
 
     def _is_current(self, exchange: Exchange) -> bool:
         return self.rpc.has_block(exchange.block, exchange.block_hash)
@@ -151,6 +198,14 @@ class Chain:
                 return known
             self._progress(f"block {known.block} is not the chain's any more")
         return self._checkpoints.load(self.rpc, exchange) if self._checkpoints is not None else None
+
+    def _problems(self, exchange: Exchange, ledger: Ledger) -> list[Problem]:
+        found = [*genesis_problems(exchange), *ledger.problems, *end_problems(exchange, ledger)]
+        # What is not in the state - claims, the queue, exits - is held against what the contract keeps of it.
+        found = found or [*book_problems(exchange, ledger), *self._held.request_problems(exchange, ledger)]
+        if not found:
+            found = [p for owner in sorted(self._owners) for p in self._held.owner_problems(exchange, ledger, owner)]
+        return found
 
     def _follow(self, exchange: Exchange, start: Ledger) -> Ledger:
         def keep(ledger: Ledger) -> None:
@@ -191,9 +246,3 @@ def deployed_at(rpc: Rpc, exchange: Exchange) -> int:
         return having if rpc.call("eth_getLogs", query) else 0
     except (RpcRefused, RpcMalformed):
         return 0
-
-
-def _problems(exchange: Exchange, ledger: Ledger) -> list[Problem]:
-    found = [*genesis_problems(exchange), *ledger.problems, *end_problems(exchange, ledger)]
-    # What is not in the state - claims, the queue - is held against the contract's own books.
-    return found or book_problems(exchange, ledger)

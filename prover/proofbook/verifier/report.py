@@ -12,6 +12,7 @@ from proofbook.verifier.code import own_build, repository_root
 from proofbook.verifier.contract import Exchange, read_exchange, vault_of
 from proofbook.verifier.errors import BuildUnavailable, RpcMalformed, RpcRefused
 from proofbook.verifier.groth16 import BadPoint, read_key
+from proofbook.verifier.held import Held
 from proofbook.verifier.history import Batch, Ledger, Problem, Progress, silent
 from proofbook.verifier.keys import EXIT_INPUTS, KeyReport, report_keys
 from proofbook.verifier.proofs import ProofChecker
@@ -167,6 +168,8 @@ class _Check:
         ledger = follow(self.rpc, exchange, start, self.progress, self._proof)
         self.problems += [*self.proofs.problems, *ledger.problems, *genesis_problems(exchange)]
         self.problems += end_problems(exchange, ledger)
+        if not self.problems:
+            self.problems += Held(self.rpc).request_problems(exchange, ledger)
         return ledger
 
     def _proof(self, batch: Batch) -> None:

@@ -1,6 +1,7 @@
 """The state rebuilt from the chain as a stream: a range of blocks is read, applied, and forgotten.
 
 Nothing here trusts the node to be complete: requests and batches are numbered without gaps, so what is missing shows.
+What is changed shows in a root, or in what the contract keeps of a request.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from proofbook.protocol.words import Request
 from proofbook.verifier.abi import EVENTS, address_number, decode_event, topic
 from proofbook.verifier.contract import Exchange
 from proofbook.verifier.errors import HistoryBroken, RpcMalformed, RpcRefused, RpcUnavailable
+from proofbook.verifier.held import Held
 from proofbook.verifier.history import Batch, Exit, Ledger, Progress, Queued, read_batch, silent
 from proofbook.verifier.replay import end_problems, genesis_problems
 from proofbook.verifier.rpc import Rpc
@@ -51,6 +53,7 @@ def rebuild(
     """
     ledger = follow(rpc, exchange, Ledger(State(exchange.preset), block=first - 1), progress, on_batch)
     problems = [*genesis_problems(exchange), *ledger.problems, *end_problems(exchange, ledger)]
+    problems = problems or Held(rpc).request_problems(exchange, ledger)
     if problems:
         raise HistoryBroken(tuple(str(problem) for problem in problems))
     return ledger
@@ -147,6 +150,10 @@ class _Follower:
         if id_ != ledger.queued:
             self.requests_fit = False
             ledger.note("requests_missing", f"request {id_} follows request {ledger.queued - 1}")
+            return
+        if account >= self.exchange.preset.accounts:
+            self.requests_fit = False
+            ledger.note("request_changed", f"request {id_} is of account {account}, beyond the tree")
             return
         request = Request(kind, account, token, amount, address_number(owner), pub_x, pub_y)
         ledger.requests[id_] = Queued(id_, request, fee, deadline)
