@@ -1,4 +1,4 @@
-"""What the tests of leaving share: the stored exit files, and a node's bad day."""
+"""What the tests of leaving share: the stored exit files, a node's bad day, a watch and reasons for its alerts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from eth_utils.crypto import keccak
 
 from proofbook.escape.artifacts import save_exit_artifacts
+from proofbook.escape.watching import Place, Watch, WatchOptions
+from proofbook.protocol.transition import build
+from proofbook.protocol.words import Header
+
+USD = 2
 
 
 @pytest.fixture(scope="session")
@@ -206,3 +212,97 @@ def hook() -> Iterator[Hook]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+NO_PROOFS = 1 << 40
+
+
+class Eye:
+    """A watch, and all that it told."""
+
+    def __init__(self, settled, tmp_path, who="alice", artifacts=None, url=None, cache=True, **options):
+        self.rows: list[dict[str, Any]] = []
+        self.said: list[str] = []
+        place = Place(
+            [url or settled.anvil.url],
+            settled.address,
+            settled.people.get(who),
+            artifacts=artifacts,
+            cache=tmp_path / "cache" if cache else None,
+        )
+        options = {"build": False, "proofs_from": NO_PROOFS, **options}
+        self.stop = threading.Event()
+        self.watch = Watch(place, WatchOptions(**options), self.rows.append, self.said.append, self.stop)
+
+    def look(self) -> dict[str, str]:
+        """Look, and return severities by code."""
+        return {alert.code: alert.severity.name.lower() for alert in self.watch.look()}
+
+    def told(self) -> list[tuple[str, str]]:
+        return [(row["state"], row["code"]) for row in self.rows]
+
+
+@pytest.fixture
+def eye(settled, tmp_path) -> Callable[..., Eye]:
+    return lambda who="alice", **options: Eye(settled, tmp_path, who, **options)
+
+
+class Tamper:
+    """What nobody can do to a contract, done to it."""
+
+    def __init__(self, settled) -> None:
+        self.settled, self.anvil, self.w3 = settled, settled.anvil, settled.w3
+
+    def root(self) -> None:
+        """The contract has another root than the data lead to."""
+        of_root = self.settled.state.root
+        read = self.w3.eth.get_storage_at
+        slot = next(k for k in range(40) if int.from_bytes(read(self.settled.address, k), "big") == of_root)
+        self.anvil.set_storage(self.settled.address, slot, of_root + 1)
+        self.anvil.mine()
+
+    def books(self) -> None:
+        """One dollar more in the contract's books."""
+        # tokens[USD]: outstanding and claims share the mapping's second slot or the third; whichever has 5055 in it.
+        for base in range(20):
+            at = int.from_bytes(keccak(USD.to_bytes(32, "big") + base.to_bytes(32, "big")), "big")
+            for slot in (at, at + 1):
+                word = int.from_bytes(self.w3.eth.get_storage_at(self.settled.address, slot), "big")
+                for shift in range(0, 256, 64):
+                    if word >> shift & (2**64 - 1) == 5055:
+                        self.anvil.set_storage(self.settled.address, slot, word + (1 << shift))
+        self.anvil.mine()
+
+    def dollars(self) -> None:
+        """One dollar less in the vault."""
+        # Balances are the token's first mapping.
+        slot = keccak(bytes.fromhex(self.settled.address[2:].lower().rjust(64, "0")) + bytes(32))
+        self.anvil.set_storage(self.settled.token.address, int.from_bytes(slot, "big"), 5054 * 1000)
+
+    def code(self, address: str) -> None:
+        """The last byte of some code is another one."""
+        code = bytearray(self.w3.eth.get_code(address))
+        code[-1] ^= 1
+        self.anvil.rpc("anvil_setCode", address, "0x" + code.hex())
+
+    def take_any_proof(self) -> None:
+        """Have the contract ask a contract that says yes in place of the pairing precompile."""
+        code = self.w3.eth.get_code(self.settled.address).hex().removeprefix("0x")
+        call, other = "60085afa", "60775afa"
+        assert code.count(call) == 1
+        self.anvil.rpc("anvil_setCode", self.settled.address, "0x" + code.replace(call, other))
+        # PUSH1 1, PUSH0, MSTORE, PUSH1 32, PUSH0, RETURN
+        self.anvil.rpc("anvil_setCode", "0x" + "77".rjust(40, "0"), "0x60015f5260205ff3")
+
+    def commit(self, root_offset: int) -> None:
+        """Commit an empty batch without a proof, to a root that is false by so much."""
+        made = self.settled
+        now = self.w3.eth.get_block("latest")["timestamp"]
+        header = Header(made.domain, 0, made.number + 1, now, 0, made.state.root, 0)
+        page, _ = build(made.state, header, [], [], (), [])
+        made.by(made.operator).commit(0, now, page.header.new_root + root_offset, [], b"", b"", 0, [0] * 8)
+
+
+@pytest.fixture
+def tamper(settled) -> Tamper:
+    return Tamper(settled)

@@ -1,4 +1,7 @@
-"""The commands of docs/escaping.md, in their order, in a shell, on an exchange whose operator is gone."""
+"""The commands of docs/escaping.md, in their order, in a shell, on an exchange whose operator is gone.
+
+Those of `STEPS` are another way to what the others do, so each of its blocks begins anew.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import time
 
 import pytest
 
+from proofbook.cli.session import WalletFile, save_wallet
 from proofbook.escape.artifacts import save_exit_artifacts
 from proofbook.escape.watch import ESCAPE_ON, EXIT_CODES, EXIT_ESCAPED, Severity
 from proofbook.prover.workspace import repository_root
@@ -23,11 +27,18 @@ WAIT = "# wait for the deadline"
 HOOK = "http://127.0.0.1:9000/alerts"
 
 
-def commands():
-    blocks = re.findall(r"```console\n(.*?)```", PAGE.read_text(), re.S)
-    lines = [line for block in blocks for line in block.splitlines()]
-    assert all(line.startswith("$ ") or line == WAIT for line in lines)
-    return [line.removeprefix("$ ") for line in lines]
+STEPS = "Step by step"
+
+
+def blocks():
+    """Every block of commands, with the heading that it stands under."""
+    found = []
+    for section in re.split(r"^##+ ", PAGE.read_text(), flags=re.M)[1:]:
+        for block in re.findall(r"```console\n(.*?)```", section, re.S):
+            lines = block.splitlines()
+            assert all(line.startswith("$ ") or line == WAIT for line in lines)
+            found.append((section.splitlines()[0], [line.removeprefix("$ ") for line in lines]))
+    return found
 
 
 class Shell:
@@ -36,7 +47,8 @@ class Shell:
     def __init__(self, settled, folder, hook):
         self.settled, self.folder, self.hook = settled, folder, hook
         path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
-        self.environment = {**os.environ, "HOME": str(folder), "PATH": path}
+        known = {name: value for name, value in os.environ.items() if not name.startswith("PROOFBOOK_")}
+        self.environment = {**known, "HOME": str(folder), "PATH": path}
         self.outputs: list[str] = []
 
     def run(self, command: str) -> None:
@@ -77,8 +89,9 @@ def test_every_command_of_the_page_works(settled, tmp_path, hook):
     save_exit_artifacts(settled.exit.dir, tmp_path / ".proofbook" / "exit")
     (tmp_path / "my.key").write_text(bob.key.hex())
     shell = Shell(settled, tmp_path, hook)
-    for command in commands():
-        shell.run(command)
+    for heading, commands in blocks():
+        for command in commands if heading != STEPS else ():
+            shell.run(command)
     status, asked, left, after, waited, once, watched = shell.outputs
     assert "balances USD 4969000" in status and "step claim" in asked and "step freeze" in left
     assert "frozen: True" in after and "next: step done" in waited
@@ -86,6 +99,31 @@ def test_every_command_of_the_page_works(settled, tmp_path, hook):
     exchange = settled.by("bob")
     assert exchange.is_frozen() and exchange.account(2).exited
     assert settled.token.functions.balanceOf(bob.address).call() == 4969 * 1000
+
+
+@pytest.mark.parametrize("program", ["proofbook-escape", "proofbook escape"])
+def test_every_step_of_the_page_works_by_itself(settled, tmp_path, hook, program):
+    (commands,) = [lines for heading, lines in blocks() if heading == STEPS and lines[0].startswith(f"{program} ")]
+    steps = [line.removeprefix(f"{program} ").split()[0] for line in commands if line != WAIT]
+    assert [step for step in steps if step != "status"] == ["request", "freeze", "exit", "reclaim", "claim"]
+    alice, home = settled.people["alice"], tmp_path / ".proofbook"
+    save_exit_artifacts(settled.exit.dir, home / "exit")
+    (tmp_path / "my.key").write_text(alice.key.hex())
+    shell = Shell(settled, tmp_path, hook)
+    if program == "proofbook escape":
+        wallet = {"rpc": settled.anvil.url, "contract": settled.address, "key_file": str(tmp_path / "my.key")}
+        save_wallet(home, WalletFile(**wallet))
+    else:
+        shell.run("export PROOFBOOK_RPC= PROOFBOOK_CONTRACT=")
+    for command in commands:
+        shell.run(command)
+    exchange = settled.by("alice")
+    assert exchange.is_frozen() and [exchange.account(k).exited for k in (1, 2)] == [True, False]
+    # What she asked for; what she held and had put into the queue, which was claimed; her ether and the fee were not.
+    asked = settled.queue()[-1].request
+    assert (asked.account, asked.token) == (1, 2)
+    assert settled.token.functions.balanceOf(alice.address).call() == (100 + 30) * 1000
+    assert [exchange.claim_of(alice.address, token) for token in (1, 2)] == [890 + 1_000, 0]
 
 
 def test_the_page_names_the_exit_codes_and_the_reasons_to_leave():

@@ -9,58 +9,18 @@ import threading
 from typing import Any
 
 import pytest
-from eth_utils.crypto import keccak
 
 from proofbook.chain.deploy import deploy_contract
 from proofbook.escape import cli
 from proofbook.escape.errors import WebhookRefused
 from proofbook.escape.session import Escape
 from proofbook.escape.watch import Alert, Limits, Memory, Severity, Sight, judge, worst
-from proofbook.escape.watching import Place, Watch, WatchOptions
+from proofbook.escape.watching import WatchOptions
 from proofbook.escape.webhook import MAX_BODY, Webhook
-from proofbook.protocol.transition import build
-from proofbook.protocol.words import Header
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("settled")]
 
 ETH, USD = 1, 2
-NO_PROOFS = 1 << 40
-
-
-class Eye:
-    """A watch, and all that it told."""
-
-    def __init__(self, settled, tmp_path, who="alice", artifacts=None, url=None, cache=True, **options):
-        self.rows: list[dict[str, Any]] = []
-        self.said: list[str] = []
-        place = Place(
-            [url or settled.anvil.url],
-            settled.address,
-            settled.people.get(who),
-            artifacts=artifacts,
-            cache=tmp_path / "cache" if cache else None,
-        )
-        options = {"build": False, "proofs_from": NO_PROOFS, **options}
-        self.stop = threading.Event()
-        self.watch = Watch(place, WatchOptions(**options), self.rows.append, self.said.append, self.stop)
-
-    def look(self) -> dict[str, str]:
-        """Look, and return severities by code."""
-        return {alert.code: alert.severity.name.lower() for alert in self.watch.look()}
-
-    def told(self) -> list[tuple[str, str]]:
-        return [(row["state"], row["code"]) for row in self.rows]
-
-
-@pytest.fixture
-def eye(settled, tmp_path):
-    return lambda who="alice", **options: Eye(settled, tmp_path, who, **options)
-
-
-def slot_of(settled, value):
-    """The storage slot of the contract that holds a value."""
-    read = settled.w3.eth.get_storage_at
-    return next(k for k in range(40) if int.from_bytes(read(settled.address, k), "big") == value)
 
 
 def later(settled, seconds):
@@ -75,14 +35,12 @@ def test_an_honest_exchange_is_no_reason_for_an_alert(eye, stored):
     assert watch.watch.memory.bad_proofs == {} and watch.watch.memory.own_keys.keys() == {1}
 
 
-def test_the_vault_without_its_money(settled, eye):
+def test_the_vault_without_its_money(settled, eye, tamper):
     watch = eye()
     assert watch.look() == {}
     settled.anvil.rpc("anvil_setBalance", settled.address, "0x1")
     assert watch.look() == {"insolvent": "critical"}
-    # The dollars too: balances are the token's first mapping.
-    slot = keccak(bytes.fromhex(settled.address[2:].lower().rjust(64, "0")) + bytes(32))
-    settled.anvil.set_storage(settled.token.address, int.from_bytes(slot, "big"), 5054 * 1000)
+    tamper.dollars()  # these too
     watch.look()
     assert [(row["about"], row["state"]) for row in watch.rows] == [("ETH", "raised"), ("USD", "raised")]
     assert "5054000" in watch.rows[1]["text"] and "5055000" in watch.rows[1]["text"]
@@ -137,73 +95,46 @@ def test_a_frozen_exchange_and_everything_that_was_mine(settled, eye, let_pass, 
     assert watch.look() == {"frozen": "critical"}
 
 
-def test_a_root_that_the_data_do_not_lead_to(settled, eye):
+def test_a_root_that_the_data_do_not_lead_to(settled, eye, tamper):
     watch = eye()
     watch.look()
-    settled.anvil.set_storage(settled.address, slot_of(settled, settled.state.root), settled.state.root + 1)
-    settled.anvil.mine()
+    tamper.root()
     assert watch.look() == {"root": "critical"}
     assert watch.look() == {"root": "critical"} and watch.told() == [("raised", "root")]
 
 
-def test_books_that_say_something_else(settled, eye):
+def test_books_that_say_something_else(settled, eye, tamper):
     watch = eye()
     watch.look()
-    # tokens[USD]: outstanding and claims share the mapping's second slot or the third; whichever has 5055 in it.
-    for base in range(20):
-        at = int.from_bytes(keccak(USD.to_bytes(32, "big") + base.to_bytes(32, "big")), "big")
-        for slot in (at, at + 1):
-            word = int.from_bytes(settled.w3.eth.get_storage_at(settled.address, slot), "big")
-            for shift in range(0, 256, 64):
-                if word >> shift & (2**64 - 1) == 5055:
-                    settled.anvil.set_storage(settled.address, slot, word + (1 << shift))
-    settled.anvil.mine()
+    tamper.books()
     assert watch.look() == {"books": "critical", "insolvent": "critical"}
 
 
-def accept_any_proof(settled):
-    """Have the contract ask a contract that says yes in place of the pairing precompile."""
-    code = settled.w3.eth.get_code(settled.address).hex().removeprefix("0x")
-    call, other = "60085afa", "60775afa"
-    assert code.count(call) == 1
-    settled.anvil.rpc("anvil_setCode", settled.address, "0x" + code.replace(call, other))
-    # PUSH1 1, PUSH0, MSTORE, PUSH1 32, PUSH0, RETURN
-    settled.anvil.rpc("anvil_setCode", "0x" + "77".rjust(40, "0"), "0x60015f5260205ff3")
-
-
-def commit_falsely(settled, root_offset):
-    now = settled.w3.eth.get_block("latest")["timestamp"]
-    header = Header(settled.domain, 0, settled.number + 1, now, 0, settled.state.root, 0)
-    page, _ = build(settled.state, header, [], [], (), [])
-    root = page.header.new_root + root_offset
-    settled.by(settled.operator).commit(0, now, root, [], b"", b"", 0, [0] * 8)
-
-
-def test_a_proof_that_proves_nothing(settled, eye):
-    accept_any_proof(settled)
+def test_a_proof_that_proves_nothing(settled, eye, tamper):
+    tamper.take_any_proof()
     watch = eye(proofs_from=5)
     assert watch.look() == {}
-    commit_falsely(settled, 0)
+    tamper.commit(0)
     assert watch.look() == {"proof": "critical"} and watch.rows[-1]["about"] == "5"
     # It stays wrong, also for a watch that begins anew and goes on from the checkpoint.
     again = eye(proofs_from=5)
     assert again.look() == {"proof": "critical"}
 
 
-def test_a_false_batch_accepted_by_the_contract(settled, eye):
-    accept_any_proof(settled)
+def test_a_false_batch_accepted_by_the_contract(settled, eye, tamper):
+    tamper.take_any_proof()
     watch = eye(proofs_from=5)
     watch.look()
-    commit_falsely(settled, 1)
+    tamper.commit(1)
     assert watch.look() == {"proof": "critical", "root": "critical"}
     assert {row["about"] for row in watch.rows if row["code"] == "root"} >= {"batch_transition", "root"}
 
 
-def test_proofs_that_no_run_checked_are_checked_by_the_next(settled, eye):
+def test_proofs_that_no_run_checked_are_checked_by_the_next(settled, eye, tamper):
     """Whatever checkpoints say: of a run that began later, of another's watch, or without its memory."""
-    accept_any_proof(settled)
+    tamper.take_any_proof()
     assert eye(proofs_from=6).look() == {}
-    commit_falsely(settled, 0)
+    tamper.commit(0)
     late = eye(proofs_from=6)
     assert late.look() == {}
     assert eye("fee_owner", proofs_from=5).look()["proof"] == "critical"
@@ -213,9 +144,9 @@ def test_proofs_that_no_run_checked_are_checked_by_the_next(settled, eye):
     assert eye(proofs_from=5).look() == {"proof": "critical"}
 
 
-def test_an_exit_that_took_something_else(settled, eye, let_pass):
+def test_an_exit_that_took_something_else(settled, eye, let_pass, tamper):
     """Bob leaves with one dollar in place of all he has, by a contract that takes any proof."""
-    accept_any_proof(settled)
+    tamper.take_any_proof()
     watch = eye()
     watch.look()
     let_pass()
@@ -237,12 +168,10 @@ def test_a_batch_whose_data_a_node_does_not_have(settled, eye, proxy):
     assert found["data"] == found["root"] == "critical"
 
 
-def test_other_code_and_other_keys_than_before(settled, eye):
+def test_other_code_and_other_keys_than_before(settled, eye, tamper):
     first = eye(build=True)
     assert first.look() == {}
-    code = bytearray(settled.w3.eth.get_code(settled.address))
-    code[-1] ^= 1
-    settled.anvil.rpc("anvil_setCode", settled.address, "0x" + code.hex())
+    tamper.code(settled.address)
     assert first.look() == {"code_changed": "critical", "code_unknown": "warning"}
     # The watch remembers across runs; a memory that is damaged is as good as none.
     assert eye().look() == {"code_changed": "critical"}
@@ -250,10 +179,7 @@ def test_other_code_and_other_keys_than_before(settled, eye):
     path.write_text(path.read_text()[:-5])
     again = eye()
     assert again.look() == {} and any("is damaged" in line for line in again.said)
-    key = settled.by("alice").contract.functions.exitKey().call()
-    raw = bytearray(settled.w3.eth.get_code(key))
-    raw[-1] ^= 1
-    settled.anvil.rpc("anvil_setCode", key, "0x" + raw.hex())
+    tamper.code(settled.by("alice").contract.functions.exitKey().call())
     assert again.look() == {"keys_changed": "critical"}
 
 
@@ -437,12 +363,11 @@ def test_one_look_is_not_enough_to_leave(settled, eye, stored):
     assert not any(code == "escape_started" for _, code in watch.told()) and watch.watch._alarmed == 1
 
 
-def test_where_nothing_can_be_rebuilt_it_still_asks_for_the_money(settled, eye, stored):
+def test_where_nothing_can_be_rebuilt_it_still_asks_for_the_money(settled, eye, stored, tamper):
     """A false batch: no exit is provable any more, but a request needs no state."""
     watch = eye("alice", artifacts=stored, escape=True, once=True)
     watch.look()
-    settled.anvil.set_storage(settled.address, slot_of(settled, settled.state.root), settled.state.root + 1)
-    settled.anvil.mine()
+    tamper.root()
     assert watch.watch.run() == 4
     assert [q.request.token for q in settled.queue()[-2:]] == [ETH, USD]
     # And asks once only.

@@ -19,7 +19,7 @@ from proofbook.escape.session import Done, Escape
 from proofbook.escape.watch import Limits
 from proofbook.escape.watching import Place, WatchOptions, watch
 from proofbook.protocol.errors import ProofbookError
-from proofbook.protocol.table import ETH_TOKEN, RequestKind
+from proofbook.protocol.table import ACCOUNT_BITS, ETH_TOKEN, TOKEN_BITS, RequestKind
 from proofbook.verifier.history import Progress, silent
 from proofbook.verifier.rpc import Rpc
 
@@ -45,6 +45,7 @@ def status(escape: Escape, owner: int | str | None = None) -> Answer:
         "root": str(what.exchange.state_root),
         "block": what.exchange.block,
         "time": what.exchange.time,
+        "tokens": {token.symbol: token.id for token in what.exchange.tokens},
         "accounts": [{"index": a.index, "exited": a.exited, "balances": amounts(a.balances)} for a in what.accounts],
         "waiting": _waiting(what, amounts),
         "claims": amounts(what.claims),
@@ -144,7 +145,7 @@ class Say:
 
 def _answer(options: argparse.Namespace, say: Say) -> Answer:
     account = load_key(options.key_file)
-    owner: str | None = options.owner
+    owner: str | None = getattr(options, "owner", None)
     if account is None and (owner is None or options.command != "status"):
         raise KeyRefused("no L1 key was given", "name it by --key-file, or set PROOFBOOK_KEY")
     rpc = Rpc(options.rpc, trust_env=options.trust_env, tell=say)
@@ -203,6 +204,13 @@ _HELP: Final = {
     "watch": "watch operator, deadlines, money and proofs; alert, and leave by itself where asked to",
 }
 _ARGUMENTS: Final = {"request": ("account", "token"), "exit": ("account",), "reclaim": ("id",), "claim": ("token",)}
+_RANGES: Final = {
+    "account": (0, 2**ACCOUNT_BITS - 1, "account index"),
+    "token": (1, 2**TOKEN_BITS - 1, "token id; 1 is ETH"),
+    "id": (0, 2**63 - 1, "the request's id"),
+}
+_OWNED: Final = ("status", "run", "claim", "watch")
+"""Commands that look at an address or pay it; the others are about an account or a request, whose owner it is."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -212,7 +220,11 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in _HELP.items():
         command = commands.add_parser(name, parents=[common], help=text, description=text)
         for argument in _ARGUMENTS.get(name, ()):
-            command.add_argument(f"--{argument}", type=_number, required=True, metavar="N")
+            low, high, about = _RANGES[argument]
+            told = f"{about}, as `status` shows"
+            command.add_argument(f"--{argument}", type=_between(low, high), required=True, metavar="N", help=told)
+        if name in _OWNED:
+            command.add_argument("--owner", metavar="ADDRESS", help="whose money it is (default: the key's address)")
         if name == "run":
             command.add_argument("--wait", action="store_true", help="wait for the deadline too, until all is claimed")
             command.add_argument("--poll", type=_seconds, default=DEFAULT_POLL_S, metavar="S", help="between looks")
@@ -234,7 +246,6 @@ def _common() -> argparse.ArgumentParser:
         "--contract", required=contract is None, default=contract, metavar="ADDRESS", help=contract_help
     )
     common.add_argument("--key-file", type=Path, metavar="FILE", help="your L1 key (default: PROOFBOOK_KEY)")
-    common.add_argument("--owner", metavar="ADDRESS", help="whose money it is (default: the key's address)")
     for flag, default, metavar, text in (
         ("--artifacts", DEFAULT_ARTIFACTS, "DIR", "where the exit artifacts are stored"),
         ("--cache", DEFAULT_CACHE, "DIR", "where a rebuild that broke off goes on from"),
@@ -254,7 +265,9 @@ def _watch_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--interval", type=_seconds, default=30.0, metavar="S", help="seconds between two looks")
     command.add_argument("--webhook", default="", metavar="URL", help="post every change there, as JSON")
     command.add_argument("--escape", action="store_true", help="leave by itself when it has to be")
-    command.add_argument("--confirm", type=_number, default=2, metavar="N", help="looks in a row that must say so")
+    command.add_argument(
+        "--confirm", type=_between(1, 1000), default=2, metavar="N", help="looks in a row that must say so"
+    )
     for name, default, text in (
         ("quiet", None, "no batch for so long while requests wait: a warning (default: a quarter of the window)"),
         ("gone", None, "no batch for so long: critical (default: half of the request window)"),
@@ -273,6 +286,15 @@ def _number(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise argparse.ArgumentTypeError("a number")
     return int(text)
+
+
+def _between(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > 20 or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"a number from {low} to {high}")
+        return int(text)
+
+    return read
 
 
 def _seconds(text: str) -> float:

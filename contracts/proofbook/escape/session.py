@@ -345,6 +345,8 @@ class Escape:
 
     def _send(self, step: Step, function: str, *arguments: Any, value: int = 0) -> Done:
         """Send a transaction; the chain is read again before anything else of it is used."""
+        # Behind one that is never mined it would wait for ever.
+        self.await_pending()
         contract = self._w3.eth.contract(address=Web3.to_checksum_address(self.address), abi=escape_abi())
         try:
             receipt = self._sender().send(contract.functions[function](*arguments), value)

@@ -342,7 +342,8 @@ class Watch:
         """Watch until it is told to stop, looked once, or has left; returns the exit code."""
         while True:
             alerts = self.look()
-            if self.options.escape and self._alarmed >= (1 if self.options.once else self.options.confirm):
+            needed = 1 if self.options.once else max(1, self.options.confirm)
+            if self.options.escape and self._alarmed >= needed:
                 reasons = sorted({alert.code for alert in alerts if alert.code in ESCAPE_ON})
                 if self._leave(reasons):
                     return EXIT_ESCAPED
