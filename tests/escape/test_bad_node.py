@@ -9,7 +9,9 @@ from web3 import Web3
 
 from proofbook.chain.deploy import deploy_contract
 from proofbook.chain.errors import ContractRevert
+from proofbook.escape.leave import leave
 from proofbook.escape.session import Escape
+from proofbook.protocol.table import RequestKind
 from proofbook.verifier.contract import read_exchange
 from proofbook.verifier.rpc import Rpc
 
@@ -127,3 +129,29 @@ def test_a_node_that_drops_transactions_holds_nobody_back_who_names_another(sett
     done = Escape(rpc, settled.address, settled.people["alice"]).request(1, ETH)
     assert hole.count("eth_sendRawTransaction") == 1 and rpc.url == hole.url
     assert settled.w3.eth.get_transaction_receipt(done.tx)["status"] == 1
+
+
+class WaitsError(Exception):
+    """Stands for the days until a deadline."""
+
+
+def test_an_honest_node_that_lacks_a_block_or_a_state_now_and_then_ends_nothing(settled, proxy):
+    """A null block, an error that is no limit: each is asked again, and the step is taken."""
+    blocks, calls = iter([True, False, True]), iter([True, False, True])
+
+    def lie(method, result):
+        return None if method == "eth_getBlockByNumber" and next(blocks, False) else result
+
+    def pause(seconds):
+        if any(text.startswith("waiting: the deadline") for text in told):
+            raise WaitsError
+
+    proxy.lie = lie
+    proxy.mood = lambda n, method: "range" if method == "eth_call" and next(calls, False) else None
+    told: list[str] = []
+    escape = Escape(Rpc(proxy.url, pause=impatient()), settled.address, settled.people["alice"])
+    with pytest.raises(WaitsError):
+        leave(escape, poll=0.01, progress=told.append, pause=pause)
+    assert sum("trying again" in text for text in told) >= 3
+    mine = [(q.request.account, q.request.token) for q in settled.queue() if q.request.kind == RequestKind.EXIT]
+    assert mine[-2:] == [(1, ETH), (1, USD)]

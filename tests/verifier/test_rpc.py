@@ -141,6 +141,19 @@ def test_the_answer_to_another_question_is_refused(node):
         ask(node, (200, json.dumps({"jsonrpc": "2.0", "id": 77, "result": "0x1"}).encode()))
 
 
+@pytest.mark.parametrize("seconds", [2**32, 2**62, 2**255])
+def test_a_block_of_no_time_there_is_is_refused(node, seconds):
+    """No calendar has it; what counts days from it would end."""
+    block = {"hash": "0x" + "11" * 32, "number": "0x5", "timestamp": hex(seconds)}
+    node.answers = [told(result=block)]
+    rpc = Rpc(f"http://127.0.0.1:{node.server_port}")
+    with pytest.raises(RpcMalformed, match="no time"):
+        rpc.block(5)
+    rpc._id = 0
+    node.answers = [told(result=block | {"timestamp": "0xffffffff"})]
+    assert rpc.block(5) == ("0x" + "11" * 32, 2**32 - 1)
+
+
 @pytest.mark.parametrize("text", ["", ",", "ftp://x", "http://a,b", ",".join(["http://a"] * 17)])
 def test_addresses_are_checked(text):
     with pytest.raises(RpcUnavailable):

@@ -12,7 +12,7 @@ from proofbook.protocol.table import MINIMAL
 from proofbook.verifier import cli
 from proofbook.verifier.abi import topic
 from proofbook.verifier.contract import read_exchange
-from proofbook.verifier.errors import HistoryBroken, NotAnExchange, RpcRefused, RpcUnavailable
+from proofbook.verifier.errors import HistoryBroken, NotAnExchange, RpcMalformed, RpcRefused, RpcUnavailable
 from proofbook.verifier.history import Batch, Ledger
 from proofbook.verifier.report import verify_exchange
 from proofbook.verifier.rpc import Rpc
@@ -262,6 +262,38 @@ def test_what_is_no_exchange_is_refused(settled):
         read_exchange(Rpc(settled.anvil.url), "0x" + "11" * 20)
     with pytest.raises(NotAnExchange):
         read_exchange(Rpc(settled.anvil.url), settled.token.address)
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "kind"),
+    [
+        ("eth_getBlockByNumber", None, RpcMalformed),
+        ("eth_call", None, RpcMalformed),
+        ("eth_getCode", None, RpcMalformed),
+        ("eth_call", RpcRefused("missing trie node"), RpcRefused),
+    ],
+)
+def test_a_node_that_fails_says_nothing_of_the_contract(settled, method, answer, kind):
+    """Honest nodes do, when they are a block behind or have forgotten: a wrong address is something else."""
+
+    def lie(asked, parameters, result):
+        if asked != method:
+            return result
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with pytest.raises(kind) as caught:
+        read_exchange(LyingRpc(settled.anvil.url, lie), settled.address)
+    assert not isinstance(caught.value, NotAnExchange)
+
+
+def test_all_nodes_have_to_say_that_there_is_no_exchange(settled, exchange):
+    with Anvil() as other:
+        rpc = Rpc([other.url, settled.anvil.url])
+        assert read_exchange(rpc, settled.address) == exchange and rpc.url == settled.anvil.url
+        with pytest.raises(NotAnExchange):
+            read_exchange(Rpc([other.url, settled.anvil.url]), "0x" + "11" * 20)
 
 
 def test_a_node_that_is_not_there_is_a_typed_error(settled, capsys, monkeypatch):

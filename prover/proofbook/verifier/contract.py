@@ -8,7 +8,7 @@ from typing import Any, Final
 from proofbook.protocol.messages import domain_of, parse_address
 from proofbook.protocol.table import ETH_TOKEN, PRESETS, Preset, Size
 from proofbook.verifier.abi import address_number, decode_types, encode_call
-from proofbook.verifier.errors import NotAnExchange, RpcMalformed, RpcRefused, RpcUnavailable
+from proofbook.verifier.errors import AnswerMalformed, NotAnExchange, RpcMalformed, RpcRefused, RpcUnavailable
 from proofbook.verifier.rpc import Rpc, data, quantity
 
 MAX_SIZES: Final = 64
@@ -123,10 +123,21 @@ class Reader:
         self.rpc, self.address, self.block = rpc, address, block
 
     def read(self, signature: str, returns: str, *arguments: Any, to: str | None = None) -> tuple[Any, ...]:
-        """Call ``name(types)`` and return what it returns, by its ABI types separated by commas."""
+        """Call ``name(types)`` and return what it returns, by its ABI types separated by commas.
+
+        Raises
+        ------
+        AnswerMalformed
+            If it returns something else.
+        RpcUnavailable, RpcRefused, RpcMalformed
+            When the node fails, or the contract reverts.
+        """
         call = {"to": to or self.address, "data": encode_call(signature, *arguments)}
         answer = data(self.rpc.call("eth_call", call, hex(self.block)))
-        return decode_types(signature, returns.split(","), answer)
+        try:
+            return decode_types(signature, returns.split(","), answer)
+        except RpcMalformed as error:
+            raise AnswerMalformed(error.message) from error
 
     def number(self, name: str) -> int:
         """Return a number that a function without arguments returns."""
@@ -155,20 +166,34 @@ def read_exchange(rpc: Rpc, contract: str, block: int | None = None) -> Exchange
     Raises
     ------
     NotAnExchange
-        If there is no code, or it does not answer as a Proofbook contract does.
+        If there is no code, or it does not answer as a Proofbook contract does, whichever node is asked.
     InvalidValue
         For a malformed address.
     RpcUnavailable, RpcRefused, RpcMalformed
-        When the node fails.
+        When the node fails, which says nothing of the contract.
     """
     address = address_text(parse_address(contract))
-    block = rpc.block_number() if block is None else block
-    if not rpc.code(address, block):
-        raise NotAnExchange(f"there is no contract at {address}", "check address and chain")
+    found: NotAnExchange | None = None
+    # One node that lacks the block, or lies, is not to end what a wrong address would end: all of them have to say so.
+    for _ in rpc.urls:
+        try:
+            return _read_or_refuse(Reader(rpc, address, rpc.block_number() if block is None else block))
+        except NotAnExchange as error:
+            found = error
+            rpc.advance()
+    assert found is not None
+    raise found
+
+
+def _read_or_refuse(r: Reader) -> Exchange:
+    if not r.rpc.code(r.address, r.block):
+        raise NotAnExchange(f"there is no contract at {r.address}", "check address and chain")
     try:
-        return _read(Reader(rpc, address, block))
-    except (RpcMalformed, RpcRefused) as error:
-        raise NotAnExchange(f"{address} does not answer as a Proofbook contract: {error}", "check address") from error
+        return _read(r)
+    except (AnswerMalformed, RpcRefused) as error:
+        if isinstance(error, RpcRefused) and not error.reverted:
+            raise
+        raise NotAnExchange(f"{r.address} does not answer as a Proofbook contract: {error}", "check address") from error
 
 
 def _read(r: Reader) -> Exchange:
@@ -201,14 +226,14 @@ def _preset(account_depth: int, order_depth: int) -> Preset:
         if (preset.account_depth, preset.order_depth) == (account_depth, order_depth):
             return preset
     if not (1 <= account_depth <= 8 and 1 <= order_depth <= 8):
-        raise RpcMalformed(f"trees of {account_depth} and {order_depth} levels")
+        raise AnswerMalformed(f"trees of {account_depth} and {order_depth} levels")
     return Preset("custom", account_depth, order_depth)
 
 
 def _sizes(r: Reader) -> tuple[BatchSize, ...]:
     count = r.number("sizeCount")
     if not 1 <= count <= MAX_SIZES:
-        raise RpcMalformed(f"{count} batch sizes")
+        raise AnswerMalformed(f"{count} batch sizes")
     found = []
     for k in range(count):
         *rows, key = r.read("sizes(uint256)", "uint16,uint16,uint16,uint16,address", k)

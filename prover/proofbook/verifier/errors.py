@@ -26,11 +26,14 @@ class RpcRefused(VerifierError):
     ----------
     answer : dict
         The error object: code, message and data, as the node gave them.
+    reverted : bool
+        Whether a contract refused, and not the node.
     """
 
     code: ClassVar[str] = "rpc_refused"
     # Not among the arguments: errors cross process borders by message and hint.
     answer: dict[str, Any] = {}
+    reverted: bool = False
 
 
 class RpcMalformed(VerifierError):
@@ -43,6 +46,12 @@ class RpcTooLarge(RpcMalformed):
     """What was asked for is more than the node gives, or more than is taken."""
 
     code: ClassVar[str] = "rpc_too_large"
+
+
+class AnswerMalformed(RpcMalformed):
+    """A contract answered, but with something of another form than its interface has."""
+
+    code: ClassVar[str] = "answer_malformed"
 
 
 class NotAnExchange(VerifierError):

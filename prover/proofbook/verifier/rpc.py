@@ -23,6 +23,8 @@ MAX_NODES: Final = 16
 MAX_SPAN: Final = 1 << 20
 """Blocks in one query of events."""
 MAX_DEPTH: Final = 64
+MAX_TIME: Final = 1 << 32
+"""Unix seconds below which a block's time is, as those of batches are."""
 _FIRST_PAUSE_S: Final = 0.2
 _BROADCAST_S: Final = 10.0
 """For a node whose answer is not needed."""
@@ -262,7 +264,9 @@ class Rpc:
         digest = found.get("hash")
         if len(data(digest)) != 32 or quantity(found.get("number")) != number:
             raise RpcMalformed(f"block {number} has no hash, or is another one")
-        return str(digest).lower(), quantity(found.get("timestamp"))
+        if (seconds := quantity(found.get("timestamp"))) >= MAX_TIME:
+            raise RpcMalformed(f"block {number} is of no time there is: {seconds}")
+        return str(digest).lower(), seconds
 
     def has_block(self, number: int, digest: str) -> bool:
         """Tell whether a block is still the chain's."""
@@ -332,12 +336,14 @@ def _refuse(method: str, refusal: Any) -> None:
     parts = refusal if isinstance(refusal, dict) else {"message": refusal}
     code, reason = parts.get("code"), str(parts.get("message"))[:500]
     words = reason.lower()
+    # A contract that reverts picks the words itself; were they the node's, a token could have everybody wait.
+    reverted = _reverted(code, words, parts.get("data"))
     # -32005 is "limit exceeded": of results, where events are asked for, which no patience mends but a smaller range.
     is_busy = any(word in words for word in _PASSING) or (code in _LIMIT_CODES and method != "eth_getLogs")
-    # A contract that reverts picks the words itself; were they the node's, a token could have everybody wait.
-    if is_busy and not _reverted(code, words, parts.get("data")):
+    if is_busy and not reverted:
         raise _PassingError(_no_answer(method, reason), after=1.0)
     error = RpcRefused(f"{method}: {reason}")
+    error.reverted = reverted
     error.answer = {"code": code, "message": reason, "data": parts.get("data")}
     raise error
 
