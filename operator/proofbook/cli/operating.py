@@ -153,7 +153,7 @@ def run(
     directory: Annotated[Path, typer.Option("--dir", metavar="DIR", help="The operator's directory.")] = Path(
         "operator"
     ),
-    verbose: Annotated[bool, typer.Option("--verbose", help="Log everything.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log what libraries say as well.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Run an operator until Ctrl-C or SIGTERM; it goes on where it stopped."""
@@ -161,6 +161,7 @@ def run(
     from proofbook.operator.service import run as run_operator
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format=LOG_FORMAT)
+    logging.getLogger("proofbook").setLevel(logging.INFO)
 
     def ready(url: str) -> None:
         def show(console: Console) -> None:

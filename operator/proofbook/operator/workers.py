@@ -109,8 +109,9 @@ class Worker:
         return self._process.pid
 
     def is_alive(self) -> bool:
-        """Tell whether the process runs."""
-        return self._process.poll() is None
+        """Tell whether the process runs. One that has ended keeps its number until `discard`."""
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return self._process.returncode is None and os.waitid(os.P_PID, self.pid, options) is None
 
     def send(self, job: Job) -> None:
         """Hand over a job; `WorkerFailed` when the process has died."""
@@ -142,8 +143,9 @@ class Worker:
 
     def kill(self) -> None:
         """End the process and all that it started, at once."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if self._process.returncode is None:  # once waited for, the number may be another group's
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def discard(self) -> None:
         """Kill it, and free what is left of it."""
@@ -214,7 +216,8 @@ class ProverPool:
             return await self._prove(job, on_witness)
         finally:
             self.running.pop(job.number, None)
-            job.out.unlink(missing_ok=True)
+            for path in (job.out, job.out.with_name(f"{job.out.name}.part")):
+                path.unlink(missing_ok=True)  # killed, a worker leaves what it had begun to write
             self._release()
 
     async def _acquire(self, number: int) -> None:

@@ -17,15 +17,16 @@ from proofbook.protocol.table import ETH_TOKEN
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("live")]
 
 COIN = 2
+MAIN = "from proofbook.cli.main import main; main()"
 RUN = "import pathlib, sys; from proofbook.operator.service import run; run(pathlib.Path(sys.argv[1]))"
 
 
 class Process:
     """An operator's process, ended at the end of the test."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, program=(RUN,), log=None):
         self.directory = directory
-        self.process = subprocess.Popen([sys.executable, "-c", RUN, str(directory)])
+        self.process = subprocess.Popen([sys.executable, "-c", *program, str(directory)], stderr=log)
         until = time.monotonic() + 60
         url = directory / "operator.url"
         while not (url.exists() and url.read_text().endswith("\n")):
@@ -47,8 +48,8 @@ def start():
     """Starts operators."""
     made = []
 
-    def begin(directory):
-        made.append(Process(directory))
+    def begin(directory, *options):
+        made.append(Process(directory, *options))
         return made[-1]
 
     yield begin
@@ -115,6 +116,21 @@ def test_a_key_that_cannot_pay_is_told_in_the_health_until_it_can(populated, tmp
     while process.client.get("/v1/health").json()["trouble"]:
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+def test_the_log_has_a_line_for_each_step_of_a_batch(live, tmp_path, start):
+    """Also without `--verbose`: it is what says why something went wrong, and what libraries say is not in it."""
+    directory = live.directory(tmp_path / "operator", batch_interval_s=0.1)
+    path = tmp_path / "log"
+    with path.open("wb") as log:
+        process = start(directory, (MAIN, "operator", "run", "--dir"), log)
+        wait_until_settled(process, requests=1)
+        assert process.end(signal.SIGTERM) == 0
+    lines = path.read_text().splitlines()
+    steps = [line.rpartition(" batch 1: ")[2] for line in lines if " batch 1: " in line]
+    names = ("sealed", "built", "witnessed", "proven", "signed", "sent", "mined", "confirmed")
+    assert [name for step, name in zip(steps, names, strict=True) if not step.startswith(name)] == []
+    assert all(" proofbook." in line for line in lines if " INFO " in line)
 
 
 def get_children(pid):

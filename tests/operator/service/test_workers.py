@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proofbook.operator.workers import Job, ProverPool, WorkerFailed
+from proofbook.operator.workers import Job, ProverPool, Worker, WorkerFailed
 
 READ = "import json, os, sys, time; job = json.loads(sys.stdin.readline()); n = job['id']; "
 SAY = "print(json.dumps({{'id': n, {}}}), flush=True); "
@@ -173,3 +173,30 @@ def test_several_workers_work_at_once_and_share_the_cores(tmp_path):
     assert [p.prove_s for p in proven] == [1.5, 1.5]
     cores = len(os.sched_getaffinity(0))
     assert {path.read_text() for path in folder.iterdir()} == {str(max(cores // 2, 1))}
+
+
+def test_a_number_that_may_be_anothers_is_not_killed_and_what_a_dead_worker_started_is(tmp_path, monkeypatch):
+    child = "import subprocess; print(subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL).pid, flush=True)"
+    worker = Worker((sys.executable, "-c", child), 1)
+    assert worker._process.stdout is not None
+    left = int(worker._process.stdout.readline())
+    until = time.monotonic() + 20
+    while worker.is_alive():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert not has_ended(left) and not worker.is_alive()
+    worker.discard()
+    while not has_ended(left):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    killed = []
+    monkeypatch.setattr("os.killpg", lambda *group: killed.append(group))
+    worker.kill()
+    worker.discard()
+    assert killed == [] and not worker.is_alive()
+
+
+def test_what_a_killed_worker_had_begun_to_write_is_removed(tmp_path):
+    begun = "open(job['out'] + '.part', 'wb').write(bytes(1000)); "
+    (error,) = run(pool_of(READ + begun), job(tmp_path))
+    assert isinstance(error, WorkerFailed) and list(tmp_path.iterdir()) == []
