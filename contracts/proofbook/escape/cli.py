@@ -15,6 +15,7 @@ from proofbook.escape.errors import KeyRefused
 from proofbook.escape.keyfile import load_key
 from proofbook.escape.leave import leave
 from proofbook.escape.owned import Owned
+from proofbook.escape.pinned import MAX_CHAIN_ID, chain_from_environment
 from proofbook.escape.session import Done, Escape
 from proofbook.escape.watch import Limits
 from proofbook.escape.watching import Place, WatchOptions, watch
@@ -150,7 +151,9 @@ def _answer(options: argparse.Namespace, say: Say) -> Answer:
         raise KeyRefused("no L1 key was given", "name it by --key-file, or set PROOFBOOK_KEY")
     rpc = Rpc(options.rpc, trust_env=options.trust_env, tell=say)
     cache = None if options.no_cache else options.cache
-    escape = Escape(rpc, options.contract, account, options.artifacts, options.first_block, say, cache)
+    chain_id = options.chain_id or chain_from_environment()
+    which = (rpc, options.contract, account, options.artifacts, options.first_block)
+    escape = Escape(*which, say, cache, chain_id=chain_id)
     if options.command == "status":
         return status(escape, owner)
     if options.command == "run":
@@ -169,9 +172,9 @@ def _watch(options: argparse.Namespace, say: Say) -> int:
     if options.escape and account is None:
         raise KeyRefused("no L1 key was given", "an escape needs it: name it by --key-file, or set PROOFBOOK_KEY")
     cache = None if options.no_cache else options.cache
-    place = Place(
-        options.rpc, options.contract, account, options.owner or "", options.artifacts, options.first_block, cache
-    )
+    chain_id = options.chain_id or chain_from_environment()
+    which = (options.rpc, options.contract, account, options.owner or "", options.artifacts, options.first_block)
+    place = Place(*which, cache, chain_id)
     how = WatchOptions(
         once=options.once,
         interval=options.interval,
@@ -203,6 +206,7 @@ _HELP: Final = {
     "claim": "have a claim paid out",
     "watch": "watch operator, deadlines, money and proofs; alert, and leave by itself where asked to",
 }
+_CHAIN_HELP: Final = "(default: PROOFBOOK_CHAIN_ID, else the one seen first); nothing is signed for another"
 _ARGUMENTS: Final = {"request": ("account", "token"), "exit": ("account",), "reclaim": ("id",), "claim": ("token",)}
 _RANGES: Final = {
     "account": (0, 2**ACCOUNT_BITS - 1, "account index"),
@@ -253,6 +257,9 @@ def _common() -> argparse.ArgumentParser:
         common.add_argument(flag, type=Path, default=default, metavar=metavar, help=text)
     common.add_argument(
         "--first-block", type=_number, default=0, metavar="N", help="block of the deployment, or earlier"
+    )
+    common.add_argument(
+        "--chain-id", type=_between(1, MAX_CHAIN_ID), default=0, metavar="N", help=f"the exchange's chain {_CHAIN_HELP}"
     )
     common.add_argument("--no-cache", action="store_true", help="keep nothing, and go on from nothing")
     common.add_argument("--trust-env", action="store_true", help="use the proxy that the environment names")

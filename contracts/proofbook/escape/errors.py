@@ -43,6 +43,18 @@ class NotNow(EscapeError):
     code: ClassVar[str] = "not_now"
 
 
+class FeeTooHigh(EscapeError):
+    """A request costs more than is allowed to be paid for it; nothing was sent."""
+
+    code: ClassVar[str] = "request_fee"
+
+
+class EscapeSetting(EscapeError):
+    """A variable of the environment is out of range."""
+
+    code: ClassVar[str] = "escape_setting"
+
+
 class WebhookRefused(EscapeError):
     """What was given as a webhook is no web address."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -141,41 +142,52 @@ def _opens(queued: Queued) -> bool:
     return queued.request.kind == RequestKind.OPEN
 
 
-def next_step(what: Owned, now: int) -> Step:
-    """Return what brings the owner's money out next; `now` is Unix time."""
+def next_step(what: Owned, now: int, aside: Collection[Step] = ()) -> Step:
+    """Return what brings the owner's money out next.
+
+    Parameters
+    ----------
+    what : Owned
+        What there is.
+    now : int
+        Unix time.
+    aside : collection of Step
+        Steps to pass over, because they were tried and failed.
+    """
+    return next(step for step in _steps(what, now) if step not in aside)
+
+
+def _steps(what: Owned, now: int) -> Iterator[Step]:
+    """Yield all that can be done, in the order in which it is to be; the last is ``wait`` or ``done``."""
+    claims = (Step("claim", token=token) for token in what.claims)
     if what.exchange.frozen:
-        return _step_frozen(what) or _step_claim(what) or Step("done")
+        yield from _when_frozen(what)
+        yield from claims
+        yield Step("done")
+        return
     stuck = what.waiting or any(account.balances for account in what.accounts)
     if stuck and what.oldest is not None and now > what.oldest.deadline:
-        return Step("freeze", request=what.oldest.id)
-    return _step_claim(what) or _step_request(what) or _step_wait(what)
+        yield Step("freeze", request=what.oldest.id)
+    yield from claims
+    yield from _requests(what)
+    # Deposits that wait are served or past their deadline before long; either way there is a step after it.
+    if what.waiting and what.oldest is not None:
+        yield Step("wait", until=what.oldest.deadline)
+    yield Step("done")
 
 
-def _step_frozen(what: Owned) -> Step | None:
+def _when_frozen(what: Owned) -> Iterator[Step]:
     for account in what.accounts:
         if account.balances and not account.exited:
-            return Step("exit", account=account.index)
+            yield Step("exit", account=account.index)
     for queued in what.waiting:
         if queued.fee or queued.request.kind == RequestKind.DEPOSIT:
-            return Step("reclaim", request=queued.id)
-    return None
+            yield Step("reclaim", request=queued.id)
 
 
-def _step_claim(what: Owned) -> Step | None:
-    return next((Step("claim", token=token) for token in what.claims), None)
-
-
-def _step_request(what: Owned) -> Step | None:
+def _requests(what: Owned) -> Iterator[Step]:
     asked = {(q.request.account, q.request.token) for q in what.waiting if q.request.kind == RequestKind.EXIT}
     for account in what.accounts:
         for token in account.balances:
             if (account.index, token) not in asked:
-                return Step("request", account=account.index, token=token)
-    return None
-
-
-def _step_wait(what: Owned) -> Step:
-    # Deposits that wait are served or past their deadline before long; either way there is a step after it.
-    if what.waiting and what.oldest is not None:
-        return Step("wait", until=what.oldest.deadline)
-    return Step("done")
+                yield Step("request", account=account.index, token=token)

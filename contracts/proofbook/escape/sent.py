@@ -39,26 +39,26 @@ class Sent:
         self._path = None if folder is None else folder / f"sent-{self._contract[2:]}-{self._sender[2:]}.json"
         self._raws: list[bytes] | None = None
 
-    def get_all(self, nonce: int) -> list[bytes]:
-        """Return those with a nonce, the oldest first."""
+    def get_all(self, nonce: int, chain_id: int) -> list[bytes]:
+        """Return those with a nonce on a chain, the oldest first."""
         if self._raws is None:
             self._raws = self._load()
-        return [raw for raw in self._raws if self._nonce(raw) == nonce]
+        return [raw for raw in self._raws if self._place(raw) == (nonce, chain_id)]
 
     def add(self, raw: bytes) -> None:
         """Keep one that is about to be sent, and forget those of other nonces."""
-        nonce = self._nonce(raw)
-        if nonce is not None:
-            self._raws = [*self.get_all(nonce), raw][-MAX_KEPT:]
+        place = self._place(raw)
+        if place is not None:
+            self._raws = [*self.get_all(*place), raw][-MAX_KEPT:]
             self._save()
 
-    def _nonce(self, raw: bytes) -> int | None:
-        """Return a transaction's nonce; None for what this key did not sign for this contract."""
+    def _place(self, raw: bytes) -> tuple[int, int] | None:
+        """Return a transaction's nonce and chain; None for what this key did not sign for this contract."""
         try:
             tx = own_transaction(raw, self._sender)
         except TransactionFailed:
             return None
-        return tx["nonce"] if str(tx["to"]).lower() == self._contract else None
+        return (tx["nonce"], tx["chainId"]) if str(tx["to"]).lower() == self._contract else None
 
     def _load(self) -> list[bytes]:
         try:

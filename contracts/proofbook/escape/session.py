@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
-from proofbook.chain.errors import ChainError, ContractRevert, TransactionFailed
+from proofbook.chain.errors import ContractRevert, TransactionFailed
 from proofbook.chain.transactions import OUTBID_SECONDS, Sender
 from proofbook.escape.artifacts import check_exit_artifacts
-from proofbook.escape.errors import ArtifactsMissing, KeyRefused, NotNow
+from proofbook.escape.errors import ArtifactsMismatch, ArtifactsMissing, ExitProofFailed, KeyRefused, NotNow
 from proofbook.escape.interface import escape_abi
 from proofbook.escape.owned import Owned, Step, next_step, owned_of
+from proofbook.escape.pinned import Pinned
 from proofbook.escape.proof import prove_exit
 from proofbook.escape.provider import RpcProvider
+from proofbook.escape.request_fee import fee_at_most, fee_limit_from_environment, fee_now
 from proofbook.escape.sent import Sent
+from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.messages import parse_address
 from proofbook.protocol.state import State
-from proofbook.protocol.table import ETH_QUANTUM, RequestKind
+from proofbook.protocol.table import ETH_QUANTUM
 from proofbook.verifier.chain import Chain
 from proofbook.verifier.contract import Exchange, Reader
+from proofbook.verifier.errors import HistoryBroken
 from proofbook.verifier.history import Ledger, Problem, Progress, Queued, silent
 from proofbook.verifier.rpc import Rpc, quantity
 from proofbook.verifier.stream import OnBatch
@@ -34,6 +38,14 @@ PENDING_SECONDS: Final = 120
 """How long a transaction that something else sent with this key is waited for."""
 SEND_SECONDS: Final = 300.0
 """How long one of our own is seen through, outbidding it meanwhile, before that counts as a failure."""
+DEAR_SECONDS: Final = 3600.0
+"""How long a claim is left alone whose refusal cost gas: a token may have every try fail in its block only."""
+_ASIDE: Final[dict[str, tuple[type[ProofbookError], ...]]] = {
+    "claim": (ContractRevert, TransactionFailed),
+    "exit": (ContractRevert, ArtifactsMissing, ArtifactsMismatch, ExitProofFailed),
+    "reclaim": (ContractRevert,),
+}
+"""By step: the failures that are of this one alone, and hold no other back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,13 @@ class Escape:
         Folder where a long rebuild leaves checkpoints, to go on from.
     on_batch : callable, optional
         Given every batch that is read, before it is applied.
+    chain_id : int
+        The exchange's chain; 0 for the one seen first, which the cache keeps. Nothing is signed for another.
+
+    Attributes
+    ----------
+    aside : dict of Step to ProofbookError
+        What the last `run` tried, and put aside because it failed.
     """
 
     def __init__(
@@ -89,6 +108,7 @@ class Escape:
         progress: Progress = silent,
         cache: Path | None = None,
         on_batch: OnBatch | None = None,
+        chain_id: int = 0,
     ) -> None:
         self.rpc = rpc if isinstance(rpc, Rpc) else Rpc(rpc, tell=progress)
         self.address = f"0x{parse_address(contract):040x}"
@@ -96,7 +116,22 @@ class Escape:
         self._account = account
         self._progress = progress
         self._w3 = Web3(RpcProvider(self.rpc))
-        self._chain = Chain(self.rpc, self.address, first_block, progress, cache, on_batch)
+        self._pinned = Pinned(cache, self.address, chain_id, progress)
+        self._chain = Chain(
+            self.rpc,
+            self.address,
+            first_block,
+            progress,
+            cache,
+            on_batch,
+            accept=lambda exchange: self._pinned.hold(exchange.chain_id),
+        )
+        self._fee_limit = fee_limit_from_environment()
+        self.aside: dict[Step, ProofbookError] = {}
+        self._mined = 0
+        self._dear: dict[tuple[int, Step], tuple[ProofbookError, float]] = {}
+        if account is not None:
+            self.include(self._sender_address())
         self._sent = Sent(cache, self.address, "" if account is None else self._sender_address(), progress)
 
     def refresh(self) -> None:
@@ -110,7 +145,11 @@ class Escape:
             When the node fails or there is no exchange.
         """
         self._chain.read()
-        self._chain.require()
+        self._require()
+
+    def include(self, owner: int | str) -> None:
+        """Have what the contract says an address owns decide, too, when the chain is read."""
+        self._chain.include(parse_address(owner))
 
     def forget(self) -> None:
         """Have the chain read again before anything of it is used."""
@@ -135,13 +174,28 @@ class Escape:
     @property
     def state(self) -> State:
         """The state of the last proven root; `HistoryBroken` where the node's data do not lead there."""
-        self._chain.require()
+        self._require()
         return self.history.state
 
     def owned(self, owner: int | str | None = None) -> Owned:
         """Return what an address owns, by default the sender; errors as `refresh`."""
-        self._chain.require()
-        return owned_of(self.exchange, self.history, self._owner(owner))
+        whose = self._owner(owner)
+        self.include(whose)
+        self._require()
+        return owned_of(self.exchange, self.history, whose)
+
+    def _require(self) -> None:
+        """Have data that fit together, of whichever node gives them."""
+        for left in reversed(range(len(self.rpc.urls))):
+            try:
+                return self._chain.require()
+            except HistoryBroken as error:
+                if not left:
+                    raise
+                self._progress(f"{error}; asking the next node")
+            self.rpc.advance()
+            self._chain.forget()
+        return None
 
     def next_step(self, owner: int | str | None = None) -> Step:
         """Return the next step out for an address, by default the sender."""
@@ -160,13 +214,24 @@ class Escape:
         ------
         ContractRevert, TransactionFailed
             As the contract refuses; `IsFrozen` when it is too late for it, which is no loss.
+        FeeTooHigh
+            If it costs more than may be paid.
         """
         # Nothing of the history is needed: this must work also where it can't be rebuilt.
         reader = Reader(self.rpc, self.address, self.rpc.block_number())
-        fee = int(reader.read("requestFee(uint8)", "uint64", int(RequestKind.EXIT))[0])
-        return self._send(
-            Step("request", account=index, token=token), "forceExit", index, token, value=fee * ETH_QUANTUM
-        )
+        step = Step("request", account=index, token=token)
+
+        def send(fee: int) -> Done:
+            return self._send(step, "forceExit", index, token, value=fee * ETH_QUANTUM)
+
+        try:
+            return send(fee_now(reader, self._fee_limit))
+        except ContractRevert as error:
+            if error.name != "ValueTooLow":
+                raise
+            # Others queued meanwhile; again and again, to keep us out. Nobody can go above the highest fee.
+            self._progress("the fee rose meanwhile: sending the highest; what is too much becomes a claim")
+            return send(fee_at_most(reader, self._fee_limit))
 
     def freeze(self) -> Done:
         """Freeze the exchange by its oldest unserved request, whose deadline has passed.
@@ -247,7 +312,7 @@ class Escape:
     def run(
         self, owner: int | str | None = None, on_step: Callable[[Done], None] | None = None
     ) -> tuple[list[Done], Step]:
-        """Take steps until there is nothing to do but wait. A claim that its token refuses holds no other step back.
+        """Take steps until there is nothing to do but wait. A step that fails for itself alone holds no other back.
 
         Parameters
         ----------
@@ -266,30 +331,39 @@ class Escape:
         Raises
         ------
         ProofbookError
-            From a step; those before it stand, and running again goes on after them. That of a claim comes last.
+            From a step; those before it stand, and running again goes on after them. That of a claim, a reclaim or an
+            exit comes last, when there is nothing else to do, and not while there is something to wait for.
         """
         self.await_pending()
         done: list[Done] = []
-        refused: dict[int, ChainError] = {}
+        whose = self._owner(owner)
+        self.aside = aside = self._still_dear(whose)
         for _ in range(MAX_STEPS):
-            what = self.owned(owner)
-            claims = {token: amount for token, amount in what.claims.items() if token not in refused}
-            step = next_step(replace(what, claims=claims), self.now())
+            step = next_step(self.owned(whose), self.now(), aside)
+            if step.name == "done" and aside:
+                raise next(iter(aside.values()))
             if step.name in ("wait", "done"):
-                for error in refused.values():
-                    raise error
                 return done, step
             self._progress(f"step: {step.name}")
             try:
-                done.append(self.take(step, owner))
-            except (ContractRevert, TransactionFailed) as error:
-                if step.name != "claim" or step.token is None:
-                    raise
-                refused[step.token] = error
+                done.append(self.take(step, whose))
+            except _ASIDE.get(step.name, ()) as error:
+                self._progress(f"{step.name} is put aside: {error}")
+                aside[step] = error
+                self._note_if_dear(whose, step, error)
             else:
                 if on_step is not None:
                     on_step(done[-1])
         raise NotNow(f"no end after {MAX_STEPS} steps", "run it again to go on")
+
+    def _still_dear(self, owner: int) -> dict[Step, ProofbookError]:
+        now = time.monotonic()
+        return {step: error for (whose, step), (error, until) in self._dear.items() if whose == owner and now < until}
+
+    def _note_if_dear(self, owner: int, step: Step, error: ProofbookError) -> None:
+        """Leave a claim alone for a while if a transaction was mined for its refusal."""
+        if step.name == "claim" and self._count("latest") > self._mined:
+            self._dear[owner, step] = (error, time.monotonic() + DEAR_SECONDS)
 
     def await_pending(self) -> None:
         """Wait for transactions of an earlier run that are still on their way; else their steps would be taken twice.
@@ -303,21 +377,23 @@ class Escape:
         GasPriceLimit, TransactionFailed
             If the escape's own are not.
         """
-        address = self._sender_address()
+        self._pinned.hold(self.rpc.chain_id())
         for waited in range(PENDING_SECONDS):
-            mined, sent = (
-                quantity(self.rpc.call("eth_getTransactionCount", address, tag)) for tag in ("latest", "pending")
-            )
-            if mined >= sent:
+            self._mined = mined = self._count("latest")
+            if mined >= self._count("pending"):
                 return
             if not waited:
                 self._progress("waiting for a transaction of yours that is still on its way")
             self._chain.forget()
-            if raws := self._sent.get_all(mined):
+            if raws := self._sent.get_all(mined, self._pinned.known):
                 self._see_through(raws)
             else:
                 time.sleep(1)
         raise NotNow("a transaction of yours is not mined", "wait, or send it again at a higher gas price")
+
+    def _count(self, tag: str) -> int:
+        """Return how many transactions of the sender there are by a node's latest or pending block."""
+        return quantity(self.rpc.call("eth_getTransactionCount", self._sender_address(), tag))
 
     def _see_through(self, raws: Sequence[bytes]) -> None:
         try:
@@ -348,14 +424,24 @@ class Escape:
         # Behind one that is never mined it would wait for ever.
         self.await_pending()
         contract = self._w3.eth.contract(address=Web3.to_checksum_address(self.address), abi=escape_abi())
+        block = 0
         try:
             receipt = self._sender().send(contract.functions[function](*arguments), value)
+            block = receipt["blockNumber"]
         finally:
-            self._chain.forget()
+            # Nodes behind one address differ: one that lacks this block would have us do the same again.
+            self._chain.forget(block)
         return Done(step, Web3.to_hex(receipt["transactionHash"]))
 
     def _sender(self) -> Sender:
         self._sender_address()
         assert self._account is not None
-        abi, keep = escape_abi(), self._sent.add
-        return Sender(self._w3, self._account, abi, timeout=SEND_SECONDS, patience=OUTBID_SECONDS, keep=keep)
+        return Sender(
+            self._w3,
+            self._account,
+            escape_abi(),
+            timeout=SEND_SECONDS,
+            patience=OUTBID_SECONDS,
+            keep=self._sent.add,
+            chain_id=self._pinned.known,
+        )

@@ -40,7 +40,7 @@ ESCAPE_ON: Final = frozenset(
     }
 )
 """Alerts on which the escape begins by itself, where that was asked for."""
-_DATA: Final = ("requests_missing", "batches_missing", "batch_unreadable")
+_DATA: Final = ("requests_missing", "request_changed", "batches_missing", "batch_unreadable")
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,8 @@ class Place:
         Block of the deployment, or any before.
     cache : Path or None
         Where checkpoints and the watch's memory are kept.
+    chain_id : int
+        The exchange's chain; 0 for the one seen first.
     """
 
     rpc: Sequence[str]
@@ -121,6 +123,7 @@ class Place:
     artifacts: Path | None = None
     first_block: int = 0
     cache: Path | None = None
+    chain_id: int = 0
 
 
 class Watch:
@@ -160,9 +163,10 @@ class Watch:
         # Checkpoints of its own: what others rebuilt had no proofs checked, or another memory knows of bad ones.
         whose = f"{parse_address(self._owner):040x}" if self._owner else "all"
         cache = None if place.cache is None else place.cache / f"watch-{whose}"
-        self.escape = Escape(
-            rpc, place.contract, place.account, place.artifacts, place.first_block, self._reads, cache, self._on_batch
-        )
+        which = (rpc, place.contract, place.account, place.artifacts, place.first_block)
+        self.escape = Escape(*which, self._reads, cache, self._on_batch, place.chain_id)
+        if self._owner:
+            self.escape.include(self._owner)
         self._webhook = Webhook(options.webhook, progress, options.trust_env, self._pause) if options.webhook else None
         self._file = None if cache is None else cache / f"{self.escape.address}.json"
         self.memory = self._remembered()

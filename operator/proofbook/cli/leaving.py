@@ -34,7 +34,8 @@ def _escape(session: Session, artifacts: Path | None = None, need_key: bool = Tr
     folder = artifacts or session.exit_directory
     key = session.key if need_key else None
     cache = session.directory / "cache"
-    return Escape(session.rpc, session.contract, key, folder, session.first_block, steps.Say(say), cache)
+    which = (session.rpc, session.contract, key, folder, session.first_block)
+    return Escape(*which, steps.Say(say), cache, chain_id=session.known_chain_id)
 
 
 def _emit(answer: Json, as_json: bool) -> None:

@@ -29,6 +29,7 @@ from proofbook.client.models import ExchangeInfo
 from proofbook.escape.artifacts import WASM, ZKEY, ExitArtifacts, check_exit_artifacts, save_exit_artifacts
 from proofbook.escape.errors import ArtifactsMismatch, ArtifactsMissing, KeyRefused
 from proofbook.escape.keyfile import load_key
+from proofbook.escape.pinned import chain_from_environment
 from proofbook.protocol.messages import parse_address
 from proofbook.protocol.table import ACCOUNT_BITS
 
@@ -234,7 +235,7 @@ class Session:
     @cached_property
     def signed_exchange(self) -> Exchange:
         """The contract, sending by the L1 key."""
-        return Exchange(self.w3, self.contract, self.key)
+        return Exchange(self.w3, self.contract, self.key, chain_id=self.known_chain_id)
 
     # --- the trader
 
@@ -260,11 +261,14 @@ class Session:
         return Trader.from_l1(self.key, self.chain_id, self.contract, number)
 
     @cached_property
+    def known_chain_id(self) -> int:
+        """The exchange's chain as the environment names it or the wallet knows it, 0 if neither does."""
+        return chain_from_environment() or (self.wallet.chain_id if self.wallet.contract == self.contract else 0)
+
+    @cached_property
     def chain_id(self) -> int:
-        """The exchange's chain: as the wallet knows it, else as the node says."""
-        if self.wallet.chain_id and self.wallet.contract == self.contract:
-            return self.wallet.chain_id
-        return int(self.w3.eth.chain_id)
+        """The exchange's chain: as it is known, else as the node says."""
+        return self.known_chain_id or int(self.w3.eth.chain_id)
 
     @cached_property
     def account(self) -> int:

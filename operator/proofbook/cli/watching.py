@@ -78,6 +78,7 @@ def watch(
         artifacts or session.exit_directory,
         session.first_block,
         session.directory / "cache",
+        session.known_chain_id,
     )
     limits = Limits(quiet, gone, deadline, grace, stale)
     options = watching.WatchOptions(once, interval, limits, webhook, escape, confirm, proofs_from, build)
