@@ -216,7 +216,7 @@ class Submitter:
                 await self._broadcast(batch)  # it may have been dropped
                 batch.refusals = 0
             raise
-        batch.dear, batch.sent_block = None, look.head
+        batch.dear, batch.sent_at, batch.sent_block = None, None, look.head
         return await self._broadcast(batch)
 
     async def _send_on(self, batch: InFlight, look: Look) -> bool | None:
@@ -260,11 +260,11 @@ class Submitter:
         return batch.page, self._requests_of(batch), int(record.c, 16), [int(word, 16) for word in record.proof]
 
     async def _broadcast(self, batch: InFlight) -> bool:
-        """Give it to the node; False where that wants a better offer."""
-        batch.sent_at = time.monotonic()
+        """Give it to the node; False where that wants a better offer. Not taken for another reason, it is due again."""
         try:
             await self._ask(self._l1.broadcast, batch.record.raw_tx)
         except Underpriced as error:
+            batch.sent_at = time.monotonic()
             batch.refusals += 1  # and signed anew after a pause
             log.warning("batch %d: %s", batch.number, error)
             return False
