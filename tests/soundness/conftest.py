@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -102,6 +102,11 @@ def tools(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(scope="session")
+def trading() -> Any:
+    return load(HERE / "trader.py")
+
+
+@pytest.fixture(scope="session")
 def solver() -> Any:
     return load(HERE / "solver.py")
 
@@ -165,12 +170,20 @@ def report() -> Callable[[str, dict[str, Any]], None]:
 def report_random() -> Callable[..., None]:
     """Return a function that adds batches, by circuit, and limits to build/test/random.json."""
 
-    def put(name: str, batches: int = 0, with_proofs: int = 0, limits: Sequence[str] = ()) -> None:
+    def put(
+        name: str,
+        batches: int = 0,
+        with_proofs: int = 0,
+        limits: Sequence[str] = (),
+        seen: Mapping[str, int] | None = None,
+    ) -> None:
         def change(found: dict[str, Any]) -> None:
             of = found.setdefault("circuits", {}).setdefault(name, {"batches": 0, "with_proofs": 0, "limits": []})
             of["batches"] += batches
             of["with_proofs"] += with_proofs
             of["limits"] += [limit for limit in limits if limit not in of["limits"]]
+            if seen is not None:
+                of["seen"] = dict(sorted(seen.items()))
             every = found["circuits"].values()
             found["batches"] = sum(of["batches"] for of in every)
             found["with_proofs"] = sum(of["with_proofs"] for of in every)

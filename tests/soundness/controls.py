@@ -1,7 +1,7 @@
 """The named traps: for each the check that answers it, and the lie that survives where the check is missing.
 
 A control is caught if the lie survives in the copy without the check (so the harness can see it) and the real circuit
-refuses it. `test_traps` has the table of all named traps and rules, with those that no circuit check answers.
+refuses it. `test_traps` holds the table of named traps, and the rules, against what runs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,35 @@ from proofbook.protocol.state import State
 
 Rows = tuple[int, int, int, int]
 Edit = tuple[str, str, str]
+TRAPS: Final[dict[str, list[str]]] = {
+    "aliasing of 254-bit decompositions": ["M3 aliasing of the challenge's 254 bits"],
+    "comparators fed unranged values": ["M11 comparators fed unranged values", "M2 a slot's id is ranged"],
+    "a flag that skips the signature": ["M3 a flag that skips the signature"],
+    "padding that writes": ["M8 padding that writes", "M8 padding that answers"],
+    "an id not under the signature": ["M3 an id not under the signature"],
+    "products that overflow": [
+        "M11 products that overflow: a limit that wraps",
+        "M11 products that overflow: the price",
+        "M11 products that overflow: the fee",
+    ],
+    "a token id past 16 bits that is another account's key": [
+        "M2 a token id past 16 bits is another account's key",
+        "M2 a request's token past 16 bits is another account's",
+    ],
+    "an account opened with made-up old balances": ["M6 an account opened with made-up old balances"],
+    "an account that is opened twice": ["M6 an account is opened from nothing"],
+    "a slot chain that never ends": ["M8 a slot chain that never ends"],
+    "an account row twice or out of order": ["M9 an account row twice", "M9 an account row out of order"],
+    "a value chosen after z": ["M5 a value chosen after z", "M5 C is the sponge"],
+    "S not reduced": ["M3 S not reduced"],
+    "keys off the curve or of small order": ["M3 keys off the curve", "M3 keys of small order"],
+    "words of D at or above 2^248 or r": ["M17 words of D at or above r", "M17 the header has one split"],
+    "public inputs at or above r on chain": ["M17 public inputs at or above r on chain"],
+    "gamma equal to delta in a key": ["gamma equal to delta in a key", "gamma equal to -delta in a key"],
+    "a value assigned and not constrained": ["a value assigned and not constrained"],
+    "a signal that no constraint binds": [f"a signal that no constraint binds, --O{k}" for k in (0, 2)],
+}
+"""By trap, the controls that show it; CI runs the first of each."""
 SMALLEST: Final = (1, 1, 2, 1)
 PAIR: Final = (1, 2, 2, 1)
 
@@ -58,7 +87,7 @@ class Control:
     line : str
         The line of the real circuit that refuses the lie; the line taken out, unless the lie fails earlier there.
     short : bool
-        It runs in CI, too.
+        It runs in CI, too: as the first of a named trap, or asked to.
     template : str
         `Batch` or `Exit`.
     """
@@ -86,7 +115,9 @@ def control(
     """Register the decorated function as a control; `line` is the edit's text unless given."""
 
     def register(tell: Callable[..., Any]) -> Callable[..., Any]:
-        CONTROLS.append(Control(name, edits, tell, rows, line or edits[0][1].strip(), short, template))
+        first = any(name == named[0] for named in TRAPS.values())
+        said = line or edits[0][1].strip()
+        CONTROLS.append(Control(name, edits, tell, rows, said, short or first, template))
         return tell
 
     return register

@@ -63,6 +63,12 @@ def compile_patched(name: str, circuit: Circuit, edits: tuple[Edit, ...], flags:
     return Compiled(name, circuit, key, r1cs, wasm, target / "circuit.sym", read_r1cs(r1cs))
 
 
+def compile_copy(circuit: Circuit, edits: tuple[Edit, ...], flags: Sequence[str] = FLAGS) -> Compiled:
+    """Compile a copy that has no name of its own: controls that take out the same share one."""
+    name = hashlib.sha256(json.dumps([edits, main_source(circuit)]).encode()).hexdigest()
+    return compile_patched(f"copy-{name[:12]}", circuit, edits, flags)
+
+
 def _compile(
     staging: Path, circuit: Circuit, texts: dict[str, str], tools: tuple[tuple[Path, ...], tuple[str, ...]]
 ) -> None:

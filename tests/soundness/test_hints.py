@@ -53,7 +53,7 @@ def test_books_that_do_not_balance_are_found(
     patched: Any, telling: Any, tools: Any, pages: Any, scene_of: Any, report: Any
 ) -> None:
     """Without one identity, lies survive that nobody made up for it."""
-    copy = patched.compile_patched("m15-the-books-balance", patched.entry("Batch", ROWS), (UNBALANCED,))
+    copy = patched.compile_copy(patched.entry("Batch", ROWS), (UNBALANCED,))
     scene, _, _ = scene_of(copy)
     lie = pages.pages(scene, pages.size_of(copy))[0]
     told = telling.lies_to_a_batch(lie, scene, copy, (240, False), tools)

@@ -1,155 +1,83 @@
 """Python against circuit: whatever page `transition.apply` takes has a witness, with the same words and the same root.
 
-Short: 300 pages by witness, two of the drawn ones with proofs. Long: 2,200 and 30.
+Short: 300 pages by witness, two of the drawn ones with proofs. Long: 2,200 and 30, circuits with 16 and 32 actions too.
 """
 
 from __future__ import annotations
 
 import os
 import random
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from proofbook.protocol.table import MAX_AMOUNT, SIZES, Side
+from proofbook.protocol.table import MAX_AMOUNT, SIZES, Side, Size
 from proofbook.protocol.transition import apply
 from proofbook.protocol.words import FeeRow, page_from_words
 from proofbook.prover.batch import prove_batch
 from proofbook.prover.compile import compile_circuit
 
 LONG = os.environ.get("PROOFBOOK_LONG") == "1"
-# Pages at each circuit, one by one.
-SHORT = {"batch-minimal-0": 100, "slope-mainnet-base": 200}
-PAGES = {"batch-minimal-0": 300, "slope-minimal-base": 1000, "slope-mainnet-base": 900} if LONG else SHORT
+# Pages at each circuit, one by one; most where trades have room.
+SHORT = {"batch-minimal-0": 250, "slope-mainnet-base": 50}
+EVERY = {"batch-minimal-0": 1500, "batch-minimal-1": 250, "batch-mainnet-0": 150, "batch-mainnet-1": 50}
+PAGES = EVERY | {"batch-mainnet-2": 20, "slope-minimal-base": 120, "slope-mainnet-base": 110} if LONG else SHORT
 PROOFS = 30 if LONG else 2
-TOKENS = (1, 2, 3, 65535)
+SHARES = {
+    "with a trade": 2, "fill": 1, "larger than its fill": 2, "better than its limit": 2, "fill of account 0": 4,
+    "fill or kill": 6, "second fill": 6, "fee": 3, "cancel": 20, "cancel of an order that filled": 50, "withdraw": 14,
+    "transfer": 16, "deposit": 2, "exit": 4, "exit that pays": 8, "open": 8, "key": 8, "other key": 8, "bounce": 60,
+}  # fmt: skip
+"""One of so many pages must have this; some have several."""
+OF_ONE_ACTION = ("withdraw", "transfer", "cancel", "order", "deposit", "exit", "open", "other key")
+"""Where two orders have no room, each of these comes up."""
 
 
-class Trader:
-    """Draws pages that the exchange as it stands takes.
+@dataclass
+class Compared:
+    """Pages of one circuit: how many were drawn and compared, and what those were made of."""
 
-    Parameters
-    ----------
-    world : World
-        The exchange.
-    rng : random.Random
-        Decides everything.
-    rows : tuple of int
-        Requests, actions, accounts and fees that there is room for.
-    """
-
-    def __init__(self, world: Any, rng: random.Random, rows: tuple[int, ...]) -> None:
-        self.world, self.rng, self.rows = world, rng, rows
-        self.last: dict[int, int] = {}
-
-    def id_for(self, account: int) -> int:
-        """Return the next id: the slot after, the same slot once more, or far away."""
-        slots = self.world.state.preset.slots
-        step = self.rng.choice((1, 1, 2, slots, slots - 1, 3 * slots + 1))
-        self.last[account] = self.last.get(account, 40) + step
-        return self.last[account]
-
-    def amount(self, account: int, token: int) -> int:
-        """Return something that the account has of a token, at the ends now and then; 0 if it has none."""
-        held = dict(self.world.state.account(account).positions).get(token, 0)
-        return held and self.rng.choice((1, held, max(1, held - 1), self.rng.randint(1, held)))
-
-    def requests(self, room: set[int]) -> list[Any]:
-        world, rng, made = self.world, self.rng, []
-        accounts = sorted(set(world.state.accounts) & room)
-        for _ in range(rng.randint(0, self.rows[0])):
-            account, token = rng.choice(accounts), rng.choice((*TOKENS, rng.randint(1, 65535)))
-            held = dict(world.state.account(account).positions).get(token, 0)
-            most = min(MAX_AMOUNT - held, MAX_AMOUNT) // 8
-            kind = rng.random()
-            if kind < 0.55 and most:
-                made.append(world.deposit(account, token, rng.choice((1, most, rng.randint(1, most)))))
-            elif kind < 0.85:
-                made.append(world.leave(account, token))
-            elif not any(r.account == account and r.kind in (1, 3) for r in made):
-                made.append(world.rekey(account, 0))
-        return made
-
-    def trade(self, seller: int, buyer: int) -> tuple[list[Any], list[Any]]:
-        """Return two matching orders, and the fee row, where both have something to trade."""
-        world, rng = self.world, self.rng
-        base, quote = rng.sample(TOKENS[:3], 2)
-        sold, paid = self.amount(seller, base) // 2, self.amount(buyer, quote) // 2
-        if not sold or not paid:
-            return [], []
-        fee = rng.randint(0, min(paid // 20, 1 << 40))
-        bps = 10_000
-        limit = (sold + rng.randint(0, 5), 1)
-        names = {"base": base, "quote": quote, "fee_bps": bps}
-        acts = [
-            world.order(seller, self.id_for(seller), Side.SELL, (sold, paid, fee), limit=limit, **names),
-            world.order(buyer, self.id_for(buyer), Side.BUY, (sold, paid, 0), limit=(sold, paid + 3), **names),
-        ]
-        return acts, [FeeRow(quote, fee)] if fee else []
-
-    def moves(self, account: int, room: set[int], count: int) -> list[Any]:
-        """Return withdrawals, transfers and cancels of one account."""
-        world, rng, made = self.world, self.rng, []
-        for _ in range(count):
-            token = rng.choice(TOKENS)
-            amount = self.amount(account, token) // 4
-            others = [i for i in sorted(room) if token in dict(world.state.account(i).positions)]
-            kind = rng.random()
-            if kind < 0.35 and amount:
-                made.append(world.withdraw(account, self.id_for(account), token, amount))
-            elif kind < 0.7 and amount and others:
-                made.append(world.transfer(account, self.id_for(account), token, amount, rng.choice(others)))
-            else:
-                made.append(world.cancel(account, self.id_for(account)))
-        return made
-
-    def page(self) -> tuple[list[Any], list[Any], list[Any]]:
-        """Return requests, actions and fees."""
-        rng, (_, actions, accounts, _) = self.rng, self.rows
-        people = sorted(self.world.state.accounts)
-        room = set(rng.sample(people, min(len(people), accounts)))
-        acts: list[Any] = []
-        fees: list[Any] = []
-        if actions >= 2 and {0} < room and len(room) > 2 and rng.random() < 0.6:
-            seller, buyer = rng.sample(sorted(room - {0}), 2)
-            acts, fees = self.trade(seller, buyer)
-        for account in rng.sample(sorted(room), min(2, len(room))):
-            acts += self.moves(account, room, rng.randint(0, max(0, actions - len(acts))))
-        acts.sort(key=lambda act: act[0].account)
-        return self.requests(room), acts, fees
+    drawn: int = 0
+    pages: int = 0
+    seen: Counter[str] = field(default_factory=Counter)
 
 
-def check_page(scene: Any, forging: Any, trader: Trader, size: Any) -> None:
+def check_page(scene: Any, forging: Any, trader: Any, size: Any, compared: Compared) -> Any:
     """Draw a page; if Python takes it, so does the circuit, and both say the same of it."""
     requests, acts, fees = trader.page()
+    signed = [sign for _, sign in acts]
+    compared.drawn += 1
     try:
         page = scene.world.build(requests, acts, fees)
     except Exception as error:
         # A page that the exchange does not take, for a reason it names: nothing to compare.
         assert getattr(error, "code", ""), error
-        return
-    lie = scene.told(page, [signed for _, signed in acts])
+        return None
+    lie = scene.told(page, signed)
     found = {name: lie.inputs[name] for name in ("C", "z", "y")}
     assert found == {name: lie.bind().inputs[name] for name in found}
     lie.accepted()
     read = page_from_words(forging.words(lie.inputs), size)
     assert read == page and apply(scene.state, read).state.root == lie.inputs["newRoot"]
+    before = scene.state
+    compared.pages += 1
     scene.world.settle(requests, acts, fees)
-    COMPARED.append(1)
-
-
-COMPARED: list[int] = []
+    trader.settled()
+    return before, page, signed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(PAGES))
-def test_random_pages_are_the_same_to_both(name: str, make_scene: Any, forging: Any, report_random: Any) -> None:
+def test_random_pages_are_the_same_to_both(
+    name: str, make_scene: Any, forging: Any, trading: Any, report_random: Any
+) -> None:
     entry = compile_circuit(name).circuit
     rows = (entry.requests, entry.actions, entry.accounts, entry.fees)
-    COMPARED.clear()
+    compared = Compared()
 
     @settings(
         max_examples=PAGES[name],
@@ -159,20 +87,31 @@ def test_random_pages_are_the_same_to_both(name: str, make_scene: Any, forging: 
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.integers(0, 2**64 - 1), st.integers(1, 4))
+    @given(st.integers(0, 2**64 - 1), st.integers(3, 8))
     def run(seed: int, pages: int) -> None:
-        if len(COMPARED) >= PAGES[name]:
+        if compared.pages >= PAGES[name]:
             return
         scene = make_scene(name)
-        scene.world.settle([scene.world.deposit(i, 3, MAX_AMOUNT // 3) for i in (1, 2)])
-        trader = Trader(scene.world, random.Random(seed), rows)
-        size = SIZES["minimal"][0] if name == "batch-minimal-0" else type(SIZES["minimal"][0])(*rows)
+        trader = trading.Trader(scene.world, random.Random(seed), rows)
+        trader.prepare()
         for _ in range(pages):
-            check_page(scene, forging, trader, size)
+            taken = check_page(scene, forging, trader, Size(*rows), compared)
+            compared.seen += trading.seen_in(*taken) if taken else Counter()
 
     run()
-    report_random(name, batches=len(COMPARED))
-    assert len(COMPARED) >= PAGES[name]
+    report_random(name, batches=compared.pages, seen=compared.seen)
+    assert compared.pages >= PAGES[name]
+    assert compared.pages > compared.drawn // 2, "most pages are none that the exchange takes"
+    check_seen(compared, entry.actions)
+
+
+def check_seen(compared: Compared, actions: int) -> None:
+    """Check that the pages had something in them: a trade in half of them, where two orders have room."""
+    seen, pages = compared.seen, compared.pages
+    shares = SHARES if actions >= 4 else dict.fromkeys(OF_ONE_ACTION, pages)
+    few = {what: seen[what] for what, share in shares.items() if seen[what] * share < pages}
+    assert few == {}
+    assert seen["empty"] * 5 < pages
 
 
 # --- limits
@@ -267,11 +206,11 @@ def test_limits_are_the_same_to_both(name: str, make_scene: Any, forging: Any, r
 
 
 @pytest.mark.slow
-def test_random_pages_can_be_proven(make_scene: Any, forging: Any, report_random: Any) -> None:
+def test_random_pages_can_be_proven(make_scene: Any, trading: Any, report_random: Any) -> None:
     scene = make_scene("batch-minimal-0")
-    scene.world.settle([scene.world.deposit(i, 3, 10**6) for i in (1, 2)])
     rng = random.Random(4)
-    trader = Trader(scene.world, rng, (4, 4, 6, 2))
+    trader = trading.Trader(scene.world, rng, (4, 4, 6, 2))
+    trader.prepare()
     proven = tried = 0
     while proven < PROOFS:
         tried += 1
@@ -286,5 +225,6 @@ def test_random_pages_can_be_proven(make_scene: Any, forging: Any, report_random
         # Proves, and verifies what came out.
         prove_batch(scene.state, page, [signed for _, signed in acts], 31337, "0x" + "ab" * 20)
         scene.world.settle(requests, acts, fees)
+        trader.settled()
         proven += 1
     report_random("batch-minimal-0", with_proofs=proven)

@@ -247,7 +247,6 @@ def _effects(c: Any, forging: Any, following: Any) -> None:
     @control(
         "M10 types are one-hot",
         without("lib/range.circom", "Boolean()(in[i]);"),
-        short=True,
         line="enabled <== OneHot(4)(kind);",
     )
     def mixed(scene: Any) -> Any:
@@ -338,6 +337,25 @@ def _effects(c: Any, forging: Any, following: Any) -> None:
         lie = scene.unsigned([], acts)
         lie.set("actionBaseAmount", 0, 10 + (1 << 64))
         lie.set("actionQuoteAmount", 0, 19)
+        return Attack(lie)
+
+    @control(
+        "M11 products that overflow: a limit that wraps",
+        without(fields, line, "RangeChecks(3, AMOUNT_BITS())([exBase, exQuote, aux]);"),
+        rows=c.PAIR,
+        line=line,
+    )
+    def wrapped(scene: Any) -> Any:
+        """The signed (2^32, 20) read as (2^33, 20 - 2^-32), whose product with 2^32 is small again."""
+        world, base = scene.world, 1 << 32
+        world.settle([world.deposit(1, 1, base)])
+        acts = [
+            world.order(1, 5, Side.SELL, (base, 10, 0), limit=(base, 20)),
+            world.order(2, 5, Side.BUY, (base, 10, 0)),
+        ]
+        lie = scene.unsigned([], acts)
+        lie.set("actionBaseAmount", 0, 2 * base)
+        lie.set("actionQuoteAmount", 0, (20 - inverse(base)) % R)
         return Attack(lie)
 
 

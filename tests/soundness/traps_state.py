@@ -34,7 +34,6 @@ def register(c: Any, forging: Any, following: Any) -> None:
     @control(
         "M2 a token id past 16 bits is another account's key",
         without("lib/positions.circom", "RangeChecks(POSITIONS(), TOKEN_BITS())(tokens);"),
-        short=True,
     )
     def other_key(scene: Any) -> Any:
         lie = scene.page([scene.world.deposit(2, 1, 5)], [scene.world.cancel(1, 5)])
@@ -256,7 +255,7 @@ def register(c: Any, forging: Any, following: Any) -> None:
 
     # --- sums
 
-    @control("M12 trading makes no money", without("batch.circom", "    tokens === 0;", ""), short=True)
+    @control("M12 trading makes no money", without("batch.circom", "    tokens === 0;", ""))
     def minted(scene: Any) -> Any:
         lie = scene.page([], [scene.world.order(1, 5, Side.SELL, (0, 0, 0), limit=(10, 20))])
         lie.set("actionExBase", 0, 10)
@@ -335,7 +334,6 @@ def register(c: Any, forging: Any, following: Any) -> None:
     @control(
         "M5 a value chosen after z",
         without("batch.circom", "sponge.in[i] <== words[i];", "sponge.in[i] <== 0;"),
-        short=True,
         line="C === sponge.out;",
     )
     def unabsorbed(scene: Any) -> Any:
