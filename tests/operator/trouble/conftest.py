@@ -7,8 +7,10 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 import time
 import uuid
+import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace as replaced
@@ -209,16 +211,27 @@ def begin() -> Any:
     return lives.Life
 
 
-@pytest.fixture
-def limited_files() -> Callable[[Path], Any]:
-    """Makes `LimitedFiles` in a directory."""
-    return lambda path: disks.LimitedFiles(path, lives.Maker, lives.children)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Try each kind of full disk that can be had here, under its own name; tell of one that can't."""
+    if "disk_kind" in metafunc.fixturenames:
+        kinds = ["files that can't grow"]
+        with tempfile.TemporaryDirectory() as folder:
+            if disks.can_mount(Path(folder)):
+                kinds.insert(0, "a small disk")
+            else:
+                warnings.warn("nobody may mount anything here: a small disk is not tried", stacklevel=1)
+        metafunc.parametrize("disk_kind", kinds)
 
 
 @pytest.fixture
-def small_disk(limited_files: Callable[[Path], Any]) -> Callable[[Path], Any]:
-    """Makes a `SmallDisk` in a directory, the other kind where nobody may mount anything."""
-    return lambda path: disks.SmallDisk(path, lives.Maker) if disks.can_mount(path) else limited_files(path)
+def disk(disk_kind: str, tmp_path: Path) -> Iterator[Any]:
+    """A disk of a kind, which can be filled, and freed again."""
+    if disk_kind == "a small disk":
+        made = disks.SmallDisk(tmp_path, lives.Maker)
+    else:
+        made = disks.LimitedFiles(tmp_path, lives.Maker, lives.children)
+    yield made
+    made.maker.close()
 
 
 @pytest.fixture

@@ -7,13 +7,16 @@ import signal
 
 import pytest
 
+from proofbook.operator.store import STATES
 from proofbook.protocol.table import ETH_TOKEN
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trouble")]
 
 REQUESTS = (
+    "before requests stored",
     "after requests stored",
     "before blocks noted",
+    "after blocks noted",
     "before request journaled as seen",
     "after request journaled as seen",
     "before request journaled as confirmed",
@@ -22,7 +25,16 @@ REQUESTS = (
 ORDERS = ("before order journaled", "within the journal's transaction", "after order journaled")
 STAGES = ("sealed", "built", "witnessed", "proven", "signed", "before transaction sent", "after transaction sent")
 ENDS = ("sent", "mined", "confirmed", "settled")
-POINTS = (*REQUESTS, *ORDERS, *STAGES, *ENDS)
+# After it is stored as one of these, the stages follow at once.
+RECORDS = tuple(f"before batch stored as {state}" for state in STATES)
+KEPT = (
+    "before checkpoint noted",
+    "after checkpoint noted",
+    "before snapshot written",
+    "within snapshot",
+    "after snapshot written",
+)
+POINTS = (*REQUESTS, *ORDERS, *STAGES, *ENDS, *RECORDS, *KEPT)
 
 
 def place(life, body):

@@ -22,7 +22,8 @@ from proofbook.operator import service
 from proofbook.operator.disk import is_disk_error
 from proofbook.operator.journal import Journal
 from proofbook.operator.l1 import L1
-from proofbook.operator.store import BatchStore
+from proofbook.operator.snapshots import SNAPSHOT, Snapshots
+from proofbook.operator.store import STATES, BatchStore
 from proofbook.protocol.errors import ProofbookError
 
 STEPS: dict[str, tuple[Any, str, Callable[..., bool]]] = {
@@ -35,7 +36,13 @@ STEPS: dict[str, tuple[Any, str, Callable[..., bool]]] = {
         lambda group: any(isinstance(x, c.RequestConfirmed) for x in group),
     ),
     "order journaled": (Journal, "append", lambda group: any(isinstance(x, c.PlaceOrder) for x in group)),
+    "checkpoint noted": (Journal, "add_checkpoint", lambda *_: True),
+    "snapshot written": (Snapshots, "_write", lambda *_: True),
     "transaction sent": (L1, "broadcast", lambda *_: True),
+    **{
+        f"batch stored as {state}": (BatchStore, "put_batch", lambda record, state=state: record.state == state)
+        for state in STATES
+    },
 }
 
 
@@ -73,10 +80,38 @@ class DeadlyConnection(sqlite3.Connection):
             die()
 
 
+def write_snapshots_always() -> None:
+    """Have a snapshot follow every batch; otherwise it takes 64."""
+    real = Snapshots.offer
+
+    @functools.wraps(real)
+    def offer(self: Snapshots, number: int, state: Any) -> None:
+        self._every, self._due = 1, 0.0
+        real(self, number, state)
+
+    Snapshots.offer = offer  # type: ignore[method-assign]
+
+
+def die_before_renaming(name: str) -> None:
+    """Die where a file that is written in one step is complete, and not yet in its place."""
+    real = os.replace
+
+    def replace(source: Any, target: Any) -> None:
+        if Path(target).name == name:
+            die()
+        real(source, target)
+
+    os.replace = replace  # type: ignore[assignment]
+
+
 def arm(point: str) -> None:
     """Prepare the death."""
     when, _, step = point.partition(" ")
-    if step in STEPS:
+    if "snapshot" in step:
+        write_snapshots_always()
+    if point == "within snapshot":
+        die_before_renaming(SNAPSHOT)
+    elif step in STEPS:
         wrap(*STEPS[step], when)
     elif point == "within the journal's transaction":
         sqlite3.connect = functools.partial(sqlite3.connect, factory=DeadlyConnection)  # type: ignore[assignment]
