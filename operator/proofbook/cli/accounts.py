@@ -34,6 +34,7 @@ from proofbook.client.errors import ApiError, ApiUnreachable
 from proofbook.client.models import Token, find_token
 from proofbook.protocol.messages import parse_address
 from proofbook.protocol.table import ETH_QUANTUM, ETH_TOKEN, RequestKind
+from proofbook.verifier.terms import Terms
 
 KEYS_TRIED: Final = 100
 account = typer.Typer(no_args_is_help=True, help="Your accounts on the exchange.")
@@ -77,16 +78,21 @@ def new(
         Path | None,
         typer.Option("--artifacts", metavar="DIR", help="Where the exit circuit's files are. Default: the operator."),
     ] = None,
+    any_terms: Annotated[
+        bool, typer.Option("--any-terms", help="Also where leaving may take longer, or cost more, than is usual.")
+    ] = False,
     wait: WaitOption = 120,
     as_json: JsonFlag = False,
 ) -> None:
     """Open an account on L1; its trading key is derived from your L1 key.
 
-    The exit circuit's files are stored in the wallet first and held against the contract's hashes: with them and your
-    L1 key alone you can always leave. Without them no account is opened.
+    Before that you are told how long and how dear leaving may be, which nobody can change later; where that is beyond
+    sense, no account is opened. The exit circuit's files are stored in the wallet first and held against the contract's
+    hashes: with them and your L1 key alone you can always leave. Without them no account is opened.
     """
     session = Session(wallet, rpc, contract, api, key_file)
     _check_wallet(session)
+    _check_terms(session, any_terms)
     files = session.ensure_exit_artifacts(artifacts, wait)
     public = session.get_trader(0).public
     index, receipt = session.signed_exchange.open(public.x, public.y)
@@ -114,6 +120,14 @@ def _check_wallet(session: Session) -> None:
     known = session.wallet.contract
     if known and (known != session.contract or session.wallet.chain_id != session.w3.eth.chain_id):
         raise CliError("wallet", f"this wallet is for the exchange {known}", "choose another --wallet for this one")
+
+
+def _check_terms(session: Session, any_terms: bool) -> None:
+    config = session.exchange.config()
+    terms = Terms(config.request_window, config.request_spacing, config.exit_fee_cap, config.max_lag)
+    say(f"terms: {terms.describe()}")
+    if (found := terms.beyond()) and not any_terms:
+        raise CliError("terms", "; ".join(found), "stay out, or say --any-terms if you know why")
 
 
 def _remember(session: Session, index: int) -> None:

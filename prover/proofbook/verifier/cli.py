@@ -42,6 +42,7 @@ def describe(report: Report) -> str:
         f"batches        {report.batches}, proofs that hold: {report.proofs_checked}",
         f"code           {'matches this checkout' if report.code_matches else 'DOES NOT MATCH this checkout'}",
     ]
+    lines.append(f"terms          {report.terms.describe()}")
     for k, key in enumerate((*report.batch_keys, report.exit_key)):
         name = f"batch size {k}" if k < len(report.batch_keys) else "exit"
         lines.append(f"key            {name}: {key.kind}, sha256 {key.sha256}")
@@ -54,7 +55,7 @@ def describe(report: Report) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="proofbook-verify",
-        description="Check an exchange over JSON-RPC alone: code, keys, history, proofs, money.",
+        description="Check an exchange over JSON-RPC alone: code, terms, keys, history, proofs, money.",
     )
     parser.add_argument("--rpc", required=True, metavar="URL", help="a node's http address, or several with commas")
     parser.add_argument("--contract", required=True, metavar="ADDRESS", help="the exchange's contract")

@@ -26,6 +26,7 @@ from proofbook.verifier.replay import (
 )
 from proofbook.verifier.rpc import Rpc
 from proofbook.verifier.stream import follow
+from proofbook.verifier.terms import Terms, read_terms
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Report:
         What is known of the verifying keys.
     vault, liabilities : dict of str to int
         By token symbol, in base units (wei): what the contract holds, and what it owes to accounts, claims and queue.
+    terms : Terms
+        How long and how dear leaving may be.
     problems : tuple of Problem
         All that is not as it has to be; empty when all is well.
     """
@@ -57,6 +60,7 @@ class Report:
     exit_key: KeyReport
     vault: dict[str, int]
     liabilities: dict[str, int]
+    terms: Terms
     problems: tuple[Problem, ...]
 
     @property
@@ -85,7 +89,7 @@ class Report:
 
 
 def verify_exchange(rpc_url: str | Rpc, contract: str, progress: Progress = silent, first_block: int = 0) -> Report:
-    """Check code, keys, history, proofs and solvency of an exchange.
+    """Check code, terms, keys, history, proofs and solvency of an exchange.
 
     Parameters
     ----------
@@ -128,6 +132,7 @@ class _Check:
 
     def report(self) -> Report:
         code_matches = self._code()
+        terms = self._terms()
         batch_keys, exit_key = self._keys()
         ledger = self._rebuild()
         vault, liabilities = self._money(ledger)
@@ -141,6 +146,7 @@ class _Check:
             exit_key=exit_key,
             vault=vault,
             liabilities=liabilities,
+            terms=terms,
             problems=tuple(self.problems),
         )
 
@@ -154,6 +160,12 @@ class _Check:
         if not matches:
             self.note("code", "the deployed code is not what this checkout's sources compile to")
         return matches
+
+    def _terms(self) -> Terms:
+        terms = read_terms(self.rpc, self.exchange)
+        for text in terms.beyond():
+            self.note("terms", text)
+        return terms
 
     def _keys(self) -> tuple[tuple[KeyReport, ...], KeyReport]:
         try:
