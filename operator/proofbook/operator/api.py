@@ -11,14 +11,17 @@ import ipaddress
 import logging
 import secrets
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
+import litestar
 import msgspec
-from litestar import Litestar, Request, Response, get, post
+from litestar import Litestar, Request, Response
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter, SkipValidation
 from litestar.response import File
@@ -62,6 +65,12 @@ MAX_ACCOUNTS_SHOWN = 100
 MAX_BATCHES_SHOWN = 100
 RETRY_AFTER_S = "1"
 _FLUSH = "/v1/batches"
+_REFUSAL = ResponseSpec(m.ErrorOut, generate_examples=False, description="A refusal")
+_REFUSALS = dict.fromkeys((400, 401, 403, 404, 409, 410, 413, 422, 429, 500, 503), _REFUSAL)
+_STOPPED_HEALTH = {503: ResponseSpec(m.Health, generate_examples=False, description="Stopped")}
+_BEGUN = {202: ResponseSpec(m.FlushOut, generate_examples=False, description="Begun, with wait=false")}
+get, post = partial(litestar.get, responses=_REFUSALS), partial(litestar.post, responses=_REFUSALS)
+"""Routes whose refusals stand in the document."""
 _STOPPED = "an error has stopped the operator"
 _BROWSER = ("origin", "referer", "sec-fetch-site", "sec-fetch-mode")
 """Headers that only browsers send: any page that is open on this machine can have its browser call the API."""
@@ -210,7 +219,7 @@ async def get_info(op: Op) -> m.Info:
     return op.get_info()
 
 
-@get("/v1/health", summary="Whether the operator works")
+@get("/v1/health", summary="Whether the operator works", responses=_REFUSALS | _STOPPED_HEALTH)
 async def get_health(request: Request[Any, Any, Any], op: Op) -> Response[m.Health]:
     """Return how the operator is; what stopped it is told in full to the operator alone."""
     health = op.get_health()
@@ -295,7 +304,11 @@ async def get_batch(number: FromPath[str], op: Op) -> m.BatchOut:
     return found
 
 
-@get("/v1/artifacts/exit/{kind:str}", summary="The exit circuit's files, to be stored with the trader (M25)")
+@get(
+    "/v1/artifacts/exit/{kind:str}",
+    summary="The exit circuit's files, to be stored with the trader (M25)",
+    media_type="application/octet-stream",
+)
 async def get_exit_artifact(kind: FromPath[str], op: Op) -> File:
     """Return the exit circuit's proving key (``zkey``) or witness program (``wasm``)."""
     if kind not in ("zkey", "wasm"):
@@ -322,7 +335,7 @@ def _is_operator(request: Request[Any, Any, Any], op: Service) -> bool:
         return False
 
 
-@post(_FLUSH, status_code=200, summary="Settle everything pending")
+@post(_FLUSH, status_code=200, summary="Settle everything pending", responses=_REFUSALS | _BEGUN)
 async def post_batches(request: Request[Any, Any, Any], op: Op, wait: FromQuery[bool] = True) -> Response[m.FlushOut]:
     """Settle everything that is pending now; for the operator only."""
     if not _is_operator(request, op):
