@@ -1,4 +1,4 @@
-"""A node that means ill by how it answers: in drops, packed, or with times that are none. Over real sockets."""
+"""A node that means ill by how it answers: in drops, packed, or with words to a terminal. Over real sockets."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from proofbook.verifier import cli
 from proofbook.verifier import rpc as module
 from proofbook.verifier.errors import RpcMalformed, RpcTooLarge, RpcUnavailable
 from proofbook.verifier.rpc import Rpc
@@ -135,3 +136,18 @@ def test_a_packed_answer_is_not_unpacked(serve, encoding, bomb):
         tracemalloc.stop()
     assert peak < 16 * MIB
     assert all(b"accept-encoding: identity" in request.lower() for request in node.asked if b"HTTP/1.1" in request)
+
+
+ORDERS = "\x1b[2J\x1b]0;all is well\x07\r\nproofbook-verify: all is well\u202e\x9b31m"
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_what_a_node_says_is_shown_and_not_obeyed(serve, as_json, capsys):
+    """It can't clear the terminal, name it, or put a line of its own there."""
+    refusal = json.dumps({"jsonrpc": "2.0", "id": 1, "error": {"code": -32601, "message": ORDERS}}).encode()
+    node = serve(lambda connection: connection.sendall(PLAIN % len(refusal) + refusal))
+    assert cli.main(["--rpc", node.url, "--contract", "0x" + "11" * 20, *as_json]) == 1
+    out, err = capsys.readouterr()
+    assert all(ch.isprintable() or ch == "\n" for ch in out + err)
+    assert not any(line.startswith("proofbook-verify: all") for line in (out + err).splitlines())
+    assert "\\x1b[2J" in err and "\\x9b31m" in err

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from proofbook.protocol.errors import ProofbookError
+from proofbook.protocol.printable import printable
 from proofbook.verifier.report import Report, verify_exchange
 
 DEVELOPMENT_WARNING = (
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for problem in report.problems:
         _say(f"PROBLEM {problem}")
     if report.has_development_keys:
-        _say(DEVELOPMENT_WARNING)
+        for line in DEVELOPMENT_WARNING.splitlines():
+            _say(line)
     return 0 if report.ok else 1
 
 
@@ -49,7 +51,7 @@ def describe(report: Report) -> str:
     for symbol, held in report.vault.items():
         lines.append(f"{symbol:<14} vault {held}, liabilities {report.liabilities[symbol]} (base units)")
     lines.append("all is well" if report.ok else f"{len(report.problems)} PROBLEMS")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,7 +75,8 @@ def _block(text: str) -> int:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    # Most of it is a node's or a token's own words.
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def _fail(error: ProofbookError, as_json: bool) -> None:
