@@ -16,6 +16,7 @@ from proofbook.escape.keyfile import load_key
 from proofbook.escape.leave import leave
 from proofbook.escape.owned import Owned
 from proofbook.escape.pinned import MAX_CHAIN_ID, chain_from_environment
+from proofbook.escape.printable import printable
 from proofbook.escape.session import Done, Escape
 from proofbook.escape.watch import Limits
 from proofbook.escape.watching import Place, WatchOptions, watch
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.json:
             message, hint = getattr(error, "message", str(error)), getattr(error, "hint", "")
             print(json.dumps({"error": {"code": error.code, "message": message, "hint": hint}}))
-        print(f"proofbook-escape: {error}", file=sys.stderr, flush=True)
+        print(printable(f"proofbook-escape: {error}"), file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:
         print("proofbook-escape: broken off; run it again to go on", file=sys.stderr, flush=True)
@@ -115,7 +116,7 @@ def describe(answer: Answer) -> str:
             lines += [f"  {_line(row)}" for row in value]
         else:
             lines.append(f"{name}: {_line(value) if isinstance(value, dict) else value}")
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _line(row: Answer) -> str:
@@ -141,7 +142,7 @@ class Say:
         if kind in _FREQUENT and self._kind in _FREQUENT and now < self._due:
             return
         self._kind, self._due = kind, now + _QUIET_S
-        self._echo(text)
+        self._echo(printable(text))
 
 
 def _answer(options: argparse.Namespace, say: Say) -> Answer:

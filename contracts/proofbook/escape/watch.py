@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from proofbook.escape.owned import Owned
-from proofbook.protocol.table import RequestKind
+from proofbook.protocol.table import ETH_TOKEN, RequestKind
 from proofbook.verifier.contract import Exchange
 from proofbook.verifier.history import Problem, Queued
 
@@ -40,6 +40,10 @@ ESCAPE_ON: Final = frozenset(
     }
 )
 """Alerts on which the escape begins by itself, where that was asked for."""
+DOUBTFUL: Final = frozenset(
+    {"books", "chain_stale", "code_changed", "data", "exit_wrong", "keys_changed", "node_unreachable", "root"}
+)
+"""Alerts that come of a node that lies or stands still, more often than not: the next look is at another, if any."""
 _DATA: Final = ("requests_missing", "request_changed", "batches_missing", "batch_unreadable")
 
 
@@ -104,7 +108,9 @@ class Sight:
     Attributes
     ----------
     now : int
-        Unix time of the look.
+        Unix time that the next block will have at least: what deadlines are held against.
+    clock : int
+        Unix time of the look, by this machine's clock: no node has a say in it.
     error : str
         Why nothing could be seen; all that follows is empty then.
     exchange : Exchange or None
@@ -115,6 +121,8 @@ class Sight:
         Timestamp of the last batch, 0 before the first.
     oldest : Queued or None
         The oldest unserved request.
+    queued_at : int
+        Timestamp of the block in which it was queued; 0 if that was before the last batch.
     problems : tuple of Problem
         Where the data of the chain do not lead to what the contract has.
     exits : tuple of Problem
@@ -134,15 +142,17 @@ class Sight:
     artifacts : str
         What is wrong with the stored exit artifacts; empty if nothing is, or none were to be looked at.
     gas, gas_needed : int
-        Wei that the watched address has, and that leaving takes about; 0 needed where that does not matter.
+        Wei that the sending address has, and that leaving takes about; 0 needed where that does not matter.
     """
 
     now: int
+    clock: int = 0
     error: str = ""
     exchange: Exchange | None = None
     window: int = MIN_WINDOW
     last_batch: int = 0
     oldest: Queued | None = None
+    queued_at: int = 0
     problems: tuple[Problem, ...] = ()
     exits: tuple[Problem, ...] = ()
     vault: Mapping[int, int | None] = field(default_factory=dict)
@@ -177,6 +187,9 @@ class Memory:
         Quanta by account and token.
     exited : frozenset of int
         Accounts that had left.
+    filed : mapping of (int, int) to int
+        Forced exits filed where the data led to no state: the last batch then, by account and token. Not read off the
+        chain, for the node that hides the state may hide them too.
     """
 
     seen_at: int = 0
@@ -187,6 +200,7 @@ class Memory:
     own_keys: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     balances: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
     exited: frozenset[int] = frozenset()
+    filed: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
 
 def judge(sight: Sight, memory: Memory, limits: Limits) -> tuple[tuple[Alert, ...], Memory]:
@@ -202,6 +216,8 @@ def judge(sight: Sight, memory: Memory, limits: Limits) -> tuple[tuple[Alert, ..
         Thresholds.
     """
     if sight.exchange is None:
+        # A clock that was wrong, or is: what lies ahead of it was not seen.
+        memory = replace(memory, seen_at=min(memory.seen_at, sight.clock))
         return (_blind(sight, memory, limits),), memory
     alerts = [*_chain(sight, sight.exchange, limits), *_truth(sight, sight.exchange, memory)]
     alerts += [*_money(sight, sight.exchange)]
@@ -218,7 +234,7 @@ def worst(alerts: tuple[Alert, ...]) -> Severity:
 
 
 def _blind(sight: Sight, memory: Memory, limits: Limits) -> Alert:
-    blind = sight.now - memory.seen_at
+    blind = sight.clock - memory.seen_at
     severity = Severity.WARNING if blind <= limits.grace else Severity.CRITICAL
     since = f"for {blind} s" if memory.seen_at else "yet"
     return Alert("node_unreachable", severity, f"no node could be read {since}: {sight.error}"[:1000])
@@ -257,14 +273,26 @@ def _money(sight: Sight, exchange: Exchange) -> Iterator[Alert]:
             yield Alert("token_silent", Severity.WARNING, f"{token.symbol} does not tell its balance", token.symbol)
         elif held < owed:
             text = f"{token.symbol}: the vault holds {held}, owed are {owed} (base units)"
-            yield Alert("insolvent", Severity.CRITICAL, text, token.symbol)
+            if _concerns(sight.own, token.id):
+                yield Alert("insolvent", Severity.CRITICAL, text, token.symbol)
+            else:
+                # A token may say anything, and an owner may add any: nobody else is to flee because of it.
+                yield Alert("insolvent_other", Severity.WARNING, f"{text}; you have none of it", token.symbol)
+
+
+def _concerns(own: Owned | None, token: int) -> bool:
+    """Tell whether a token is money of the watched address; all is where none is watched."""
+    if own is None or token == ETH_TOKEN or token in own.claims:
+        return True
+    held = any(token in account.balances for account in own.accounts)
+    return held or any(queued.request.token == token for queued in own.waiting)
 
 
 def _liveness(sight: Sight, limits: Limits) -> Iterator[Alert]:
     if sight.oldest is None:
         return
-    # A deadline lies at least one window after its request came.
-    silence = sight.now - max(sight.last_batch, sight.oldest.deadline - sight.window)
+    # Not from its deadline: requests filed one after the other push that out as far as somebody cares to pay for.
+    silence = sight.now - max(sight.last_batch, sight.queued_at)
     text = f"requests wait, and there was no batch for {silence} s"
     if silence > (sight.window // 2 if limits.gone is None else limits.gone):
         yield Alert("operator_gone", Severity.CRITICAL, text)
@@ -310,7 +338,7 @@ def _own(sight: Sight, own: Owned, memory: Memory) -> Iterator[Alert]:
     if sight.artifacts:
         yield Alert("artifacts", Severity.WARNING, f"there is no way out without the exit files: {sight.artifacts}")
     if sight.gas < sight.gas_needed:
-        text = f"your address has {sight.gas} wei, leaving may take {sight.gas_needed}"
+        text = f"the sending address has {sight.gas} wei, leaving may take {sight.gas_needed}"
         yield Alert("gas_low", Severity.WARNING, text)
 
 
@@ -323,7 +351,7 @@ def _quanta(sight: Sight, quanta: Mapping[int, int]) -> str:
 def _remember(sight: Sight, memory: Memory) -> Memory:
     seen = replace(
         memory,
-        seen_at=sight.now,
+        seen_at=sight.clock,
         code_hash=memory.code_hash or sight.code_hash,
         keys_hash=memory.keys_hash or sight.keys_hash,
     )

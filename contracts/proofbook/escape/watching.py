@@ -7,11 +7,11 @@ import json
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
@@ -20,8 +20,12 @@ from proofbook.escape.errors import ArtifactsMismatch, ArtifactsMissing, WatchSt
 from proofbook.escape.leave import leave
 from proofbook.escape.memory import load_memory, save_memory
 from proofbook.escape.owned import Owned, next_step, owned_of
+from proofbook.escape.printable import printable
+from proofbook.escape.readings import gas_to_leave, keys_hash, owed, queued_at, trading_keys
+from proofbook.escape.resort import last_resort
 from proofbook.escape.session import Done, Escape
 from proofbook.escape.watch import (
+    DOUBTFUL,
     ESCAPE_ON,
     EXIT_CODES,
     EXIT_ESCAPED,
@@ -36,7 +40,6 @@ from proofbook.escape.watch import (
 from proofbook.escape.webhook import Webhook
 from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.messages import parse_address
-from proofbook.protocol.table import RequestKind
 from proofbook.verifier.code import own_build
 from proofbook.verifier.contract import Exchange, Reader, read_exchange, vault_of
 from proofbook.verifier.errors import (
@@ -44,15 +47,11 @@ from proofbook.verifier.errors import (
     NotAnExchange,
     RpcMalformed,
     RpcRefused,
-    RpcUnavailable,
 )
 from proofbook.verifier.history import Batch, Ledger, Progress
 from proofbook.verifier.proofs import ProofChecker
-from proofbook.verifier.replay import claimed, exit_problems, outstanding
-from proofbook.verifier.rpc import Rpc, quantity
-
-GAS_TO_LEAVE: Final = 3_000_000
-"""Gas of a forced exit, a freeze, an exit and some claims, generously."""
+from proofbook.verifier.replay import exit_problems
+from proofbook.verifier.rpc import Rpc
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +173,9 @@ class Watch:
         self._code_known: tuple[str, bool | None] | None = None
         self._artifacts_seen: tuple[object, str] | None = None
         self._raised: dict[tuple[str, str, Severity], Alert] = {}
+        self._queued: tuple[tuple[int, int], int] | None = None
         self._alarmed = 0
+        self._has_begun = False
         self._has_looked = False
 
     def _reads(self, text: str) -> None:
@@ -208,20 +209,32 @@ class Watch:
         alerts, self.memory = judge(sight, self.memory, self.options.limits)
         self._remember()
         self._tell(sight, alerts)
-        reasons = [alert for alert in alerts if alert.code in ESCAPE_ON]
-        self._alarmed = self._alarmed + 1 if reasons else 0
+        if sight.exchange is not None:
+            # Where nothing was seen, what was seen before is neither confirmed nor over.
+            self._alarmed = self._alarmed + 1 if _reasons(alerts) else 0
+        if self._is_doubtful(alerts):
+            self.escape.rpc.advance()
         return alerts
+
+    @staticmethod
+    def _is_doubtful(alerts: tuple[Alert, ...]) -> bool:
+        """Tell whether it may be the node: where there are several, the next look is at another."""
+        return any(alert.code in DOUBTFUL for alert in alerts)
 
     def _sight(self) -> Sight:
         self.escape.forget()
+        now = int(time.time())
         try:
-            return self._seen()
-        except (RpcUnavailable, RpcRefused, RpcMalformed) as error:
-            return Sight(int(time.time()), error=str(error))
+            return replace(self._seen(), clock=now)
+        except WatchStopped:
+            raise
         except NotAnExchange as error:
             if not self.memory.seen_at:
                 raise
-            return Sight(int(time.time()), error=str(error))
+            return Sight(now, now, str(error))
+        except ProofbookError as error:
+            # Whatever a node's answers lead to, the watch goes on.
+            return Sight(now, now, str(error))
 
     def _seen(self) -> Sight:
         escape = self.escape
@@ -229,22 +242,25 @@ class Watch:
         reader = Reader(escape.rpc, exchange.address, exchange.block)
         code = escape.rpc.code(exchange.address, exchange.block)
         own = owned_of(exchange, ledger, self._owner) if self._owner else None
-        gas, gas_needed = self._gas(own)
+        sender = self.place.account.address if self.place.account is not None else self._owner
+        gas, gas_needed = gas_to_leave(escape.rpc, exchange, own, sender) if own is not None else (0, 0)
+        oldest = ledger.requests.get(exchange.served)
         return Sight(
             now=escape.now(),
             exchange=exchange,
             window=max(1, reader.number("requestWindow")),
             last_batch=ledger.timestamp,
-            oldest=ledger.requests.get(exchange.served),
+            oldest=oldest,
+            queued_at=self._queued_at(exchange, ledger) if oldest is not None else 0,
             problems=problems,
             exits=tuple(exit_problems(ledger)),
             vault={token.id: self._held(exchange, token.id) for token in exchange.tokens},
-            owed=_owed(exchange, ledger),
+            owed=owed(exchange, ledger),
             code_hash=hashlib.sha256(code).hexdigest(),
-            keys_hash=_keys_hash(exchange),
+            keys_hash=keys_hash(exchange),
             code_known=self._known(code),
             own=own,
-            own_keys=_keys(ledger, own),
+            own_keys=trading_keys(ledger, own),
             artifacts=self._artifacts(exchange, own),
             gas=gas,
             gas_needed=gas_needed,
@@ -290,13 +306,12 @@ class Watch:
             self._artifacts_seen = (state, told)
         return self._artifacts_seen[1]
 
-    def _gas(self, own: Owned | None) -> tuple[int, int]:
-        """Return the wei that the watched address has, and that leaving takes about, if there is anything to leave."""
-        if own is None or not any(account.balances for account in own.accounts):
-            return 0, 0
-        rpc = self.escape.rpc
-        held = quantity(rpc.call("eth_getBalance", f"0x{own.owner:040x}", "latest"))
-        return held, GAS_TO_LEAVE * quantity(rpc.call("eth_gasPrice"))
+    def _queued_at(self, exchange: Exchange, ledger: Ledger) -> int:
+        """Return when the oldest request was queued, looked for once for each."""
+        key = (exchange.served, ledger.batch_block)
+        if self._queued is None or self._queued[0] != key:
+            self._queued = (key, queued_at(self.escape.rpc, exchange, ledger, self.place.first_block))
+        return self._queued[1]
 
     def _on_batch(self, batch: Batch) -> None:
         if batch.number < self.options.proofs_from:
@@ -327,7 +342,7 @@ class Watch:
         gone = {} if sight.exchange is None else self._raised
         news += [("cleared", alert) for key, alert in gone.items() if key not in lasting]
         self._raised = {**self._raised, **lasting} if sight.exchange is None else lasting
-        self._emit(sight.now, news)
+        self._emit(sight.clock, news)
 
     def _emit(self, now: int, news: list[tuple[str, Alert]]) -> None:
         rows = [{"time": now, "state": state, **alert.as_json()} for state, alert in news]
@@ -345,27 +360,38 @@ class Watch:
     def run(self) -> int:
         """Watch until it is told to stop, looked once, or has left; returns the exit code."""
         while True:
-            alerts = self.look()
+            alerts = self._look_at_any() if self.options.once else self.look()
             needed = 1 if self.options.once else max(1, self.options.confirm)
-            if self.options.escape and self._alarmed >= needed:
-                reasons = sorted({alert.code for alert in alerts if alert.code in ESCAPE_ON})
-                if self._leave(reasons):
-                    return EXIT_ESCAPED
+            reasons = _reasons(alerts)
+            if self.options.escape and reasons and self._alarmed >= needed and self._leave(reasons):
+                return EXIT_ESCAPED
             if self.options.once:
                 return EXIT_CODES[worst(alerts)]
             if self._stop.wait(self.options.interval):
                 return 0
+
+    def _look_at_any(self) -> tuple[Alert, ...]:
+        """Look once, and where it may be the node, at the others too, until there is one that is not in doubt."""
+        alerts = self.look()
+        for _ in self.escape.rpc.urls[1:]:
+            if not self._is_doubtful(alerts):
+                break
+            alerts = self.look()
+        return alerts
 
     def _leave(self, reasons: list[str]) -> bool:
         """Leave, and tell whether all that is owned is out; what fails is tried again at the next look."""
         try:
             what = owned_of(self.escape.exchange, self.escape.history, self._owner)
             if self.escape.problems:
-                self._last_resort(what)
+                last_resort(self.escape, what, self.memory.filed, partial(self._filed, what.exchange))
                 return False
-            if next_step(what, self.escape.now()).name == "done":
+            if next_step(what, self.escape.now()).name != "done":
+                self._event(Severity.CRITICAL, "escape_started", f"leaving, because of {', '.join(reasons)}")
+                self._has_begun = True
+            elif not self._has_begun:
                 return False
-            self._event(Severity.CRITICAL, "escape_started", f"leaving, because of {', '.join(reasons)}")
+            # Also where nothing is left to do: it has to stay so while blocks come.
             leave(self.escape, self._owner, self.options.interval, self._step, self._progress, self._pause)
         except WatchStopped:
             raise
@@ -375,15 +401,13 @@ class Watch:
         self._event(Severity.INFO, "escaped", "all that was yours is at your address")
         return True
 
-    def _last_resort(self, what: Owned) -> None:
-        """Ask for all that the last good state shows: without a state there is no exit, but there are requests."""
-        asked = {(q.request.account, q.request.token) for q in what.waiting if q.request.kind == RequestKind.EXIT}
-        if what.exchange.frozen:
-            return
-        for account in what.accounts:
-            for token in account.balances:
-                if (account.index, token) not in asked:
-                    self._step(self.escape.request(account.index, token))
+    def _filed(self, exchange: Exchange, done: Done) -> None:
+        """Keep in mind what the last resort asked for, before anything else can fail."""
+        if done.step.name == "request" and done.step.account is not None and done.step.token is not None:
+            filed = {**self.memory.filed, (done.step.account, done.step.token): exchange.batch_number}
+            self.memory = replace(self.memory, filed=filed)
+            self._remember()
+        self._step(done)
 
     def _step(self, done: Done) -> None:
         told = {name: value for name, value in done.as_json().items() if name != "step"}
@@ -451,25 +475,8 @@ def describe_row(row: dict[str, Any]) -> str:
     """Return a change for people: a line."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row["time"]))
     state = "" if row["state"] == "event" else f" {row['state']}"
-    return f"{when} {row['severity'].upper()} {row['code']}{state}: {row['text']}"
+    return printable(f"{when} {row['severity'].upper()} {row['code']}{state}: {row['text']}")
 
 
-def _owed(exchange: Exchange, ledger: Ledger) -> dict[int, int]:
-    """Return what is owed of each token, by the contract's books or the rebuilt ones: whichever is more."""
-    rebuilt: Counter[int] = outstanding(ledger) + claimed(ledger)
-    return {token.id: max(rebuilt[token.id], token.outstanding + token.claims) for token in exchange.tokens}
-
-
-def _keys(ledger: Ledger, own: Owned | None) -> dict[int, tuple[int, int]]:
-    accounts = ledger.state.accounts
-    indices = [account.index for account in own.accounts if account.index in accounts] if own is not None else []
-    return {index: (accounts[index].pub_x, accounts[index].pub_y) for index in indices}
-
-
-def _keys_hash(exchange: Exchange) -> str:
-    digest = hashlib.sha256()
-    for part in (*(size.key for size in exchange.sizes), exchange.exit_key, exchange.exit_zkey_hash):
-        digest.update(hashlib.sha256(part).digest())
-    rest = (exchange.genesis_root, [size.size for size in exchange.sizes])
-    digest.update(exchange.exit_wasm_hash + str(rest).encode())
-    return digest.hexdigest()
+def _reasons(alerts: tuple[Alert, ...]) -> list[str]:
+    return sorted({alert.code for alert in alerts if alert.code in ESCAPE_ON})
