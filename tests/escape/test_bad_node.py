@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
+import time
 
 import pytest
 from web3 import Web3
 
 from proofbook.chain.deploy import deploy_contract
 from proofbook.chain.errors import ContractRevert
+from proofbook.escape import webhook
 from proofbook.escape.leave import leave
 from proofbook.escape.session import Escape
 from proofbook.protocol.table import RequestKind
@@ -155,3 +160,34 @@ def test_an_honest_node_that_lacks_a_block_or_a_state_now_and_then_ends_nothing(
     assert sum("trying again" in text for text in told) >= 3
     mine = [(q.request.account, q.request.token) for q in settled.queue() if q.request.kind == RequestKind.EXIT]
     assert mine[-2:] == [(1, ETH), (1, USD)]
+
+
+# --- a webhook that means ill
+
+
+def drip(connection: socket.socket) -> None:
+    """Answer in drops that never become a head."""
+    with connection, contextlib.suppress(OSError):
+        connection.recv(1 << 16)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX-Odd: ")
+        while True:
+            connection.sendall(b"a")
+            time.sleep(0.1)
+
+
+def test_a_webhook_that_answers_in_drops_holds_no_watch_up(monkeypatch):
+    monkeypatch.setattr(webhook, "TIMEOUT_S", 0.5)
+    told: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=drip, args=(server.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        hook = webhook.Webhook(f"http://127.0.0.1:{server.getsockname()[1]}/", told.append, pause=lambda s: None)
+        began = time.monotonic()
+        hook.send({"exchange": "0x"}, [{"code": "silent"}])
+    assert time.monotonic() - began < 5
+    assert len(told) == 1 and "no answer within 0.5 s" in told[0]

@@ -154,7 +154,9 @@ def test_a_block_of_no_time_there_is_is_refused(node, seconds):
     assert rpc.block(5) == ("0x" + "11" * 32, 2**32 - 1)
 
 
-@pytest.mark.parametrize("text", ["", ",", "ftp://x", "http://a,b", ",".join(["http://a"] * 17)])
+@pytest.mark.parametrize(
+    "text", ["", ",", "ftp://x", "http://a,b", "http://", "http://[", "http://a:b", ",".join(["http://a"] * 17)]
+)
 def test_addresses_are_checked(text):
     with pytest.raises(RpcUnavailable):
         Rpc(text)

@@ -10,12 +10,14 @@ from typing import Any, Final
 import httpx
 
 from proofbook.escape.errors import WebhookRefused
+from proofbook.verifier.deadline import Deadline
 from proofbook.verifier.history import Progress, silent
 
 MAX_TRIES: Final = 3
 MAX_KEPT: Final = 200
 MAX_BODY: Final = 64 << 10
 TIMEOUT_S: Final = 10.0
+"""For all of a try: a taker that answers in drops must not hold the watch up."""
 
 
 class Webhook:
@@ -49,6 +51,7 @@ class Webhook:
             raise WebhookRefused(f"not an http address: {url[:100]}", "give it as https://host/path")
         self._url, self._progress, self._pause = url, progress, pause
         self._client = httpx.Client(timeout=TIMEOUT_S, trust_env=trust_env, follow_redirects=False)
+        self._deadline = Deadline()
         self._kept: list[dict[str, Any]] = []
 
     def send(self, about: dict[str, Any], alerts: list[dict[str, Any]]) -> None:
@@ -73,15 +76,23 @@ class Webhook:
         told = ""
         for attempt in range(MAX_TRIES):
             try:
-                # The answer's body is nobody's business, however long it is.
-                headers = {"Content-Type": "application/json"}
-                with self._client.stream("POST", self._url, content=body, headers=headers) as response:
-                    if response.is_success:
-                        return True
-                    told = f"HTTP {response.status_code}"
+                status = self._status(body)
+                if 200 <= status < 300:
+                    return True
+                told = f"HTTP {status}"
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                told = f"{type(error).__name__}: {str(error)[:200]}"
+                late = f"no answer within {TIMEOUT_S:g} s" if self._deadline.passed else ""
+                told = late or f"{type(error).__name__}: {str(error)[:200]}"
             if attempt < MAX_TRIES - 1:
                 self._pause(0.5 * 2**attempt)
         self._progress(f"the webhook did not take {len(self._kept)} alerts, they are kept: {told}")
         return False
+
+    def _status(self, body: bytes) -> int:
+        headers = {"Content-Type": "application/json"}
+        with (
+            self._deadline.within(self._url, TIMEOUT_S) as extensions,
+            self._client.stream("POST", self._url, content=body, headers=headers, extensions=extensions) as response,
+        ):
+            # The answer's body is nobody's business, however long it is.
+            return response.status_code

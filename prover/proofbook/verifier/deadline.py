@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 _CONNECTED: Final = ("connect_tcp.complete", "start_tls.complete")
 
@@ -34,8 +33,7 @@ class Deadline:
 
         What ends with the connection looks whole then: see `passed`.
         """
-        parts = urlsplit(url)
-        self._place, self.passed = f"{parts.scheme}://{parts.netloc}", False
+        self._place, self.passed = "/".join(url.split("/", 3)[:3]), False
         timer = threading.Timer(seconds, self._cut)
         timer.daemon = True
         timer.start()

@@ -283,9 +283,16 @@ def addresses(url: str | Sequence[str]) -> tuple[str, ...]:
     if not 1 <= len(found) <= MAX_NODES:
         raise RpcUnavailable(f"{len(found)} node addresses", f"give 1 to {MAX_NODES}, as http://host:port")
     for one in found:
-        if not one.startswith(("http://", "https://")):
+        if not one.startswith(("http://", "https://")) or not _is_url(one):
             raise RpcUnavailable(f"not an http address: {one[:100]}", "give it as http://host:port")
     return found
+
+
+def _is_url(text: str) -> bool:
+    try:
+        return bool(httpx.URL(text).host)
+    except httpx.InvalidURL:
+        return False
 
 
 class _PassingError(Exception):
