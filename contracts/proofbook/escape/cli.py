@@ -16,11 +16,11 @@ from proofbook.escape.keyfile import load_key
 from proofbook.escape.leave import leave
 from proofbook.escape.owned import Owned
 from proofbook.escape.pinned import MAX_CHAIN_ID, chain_from_environment
-from proofbook.escape.printable import printable
 from proofbook.escape.session import Done, Escape
 from proofbook.escape.watch import Limits
 from proofbook.escape.watching import Place, WatchOptions, watch
 from proofbook.protocol.errors import ProofbookError
+from proofbook.protocol.printable import printable
 from proofbook.protocol.table import ACCOUNT_BITS, ETH_TOKEN, TOKEN_BITS, RequestKind
 from proofbook.verifier.history import Progress, silent
 from proofbook.verifier.rpc import Rpc

@@ -20,7 +20,6 @@ from proofbook.escape.errors import ArtifactsMismatch, ArtifactsMissing, WatchSt
 from proofbook.escape.leave import leave
 from proofbook.escape.memory import load_memory, save_memory
 from proofbook.escape.owned import Owned, next_step, owned_of
-from proofbook.escape.printable import printable
 from proofbook.escape.readings import gas_to_leave, keys_hash, owed, queued_at, trading_keys
 from proofbook.escape.resort import last_resort
 from proofbook.escape.session import Done, Escape
@@ -40,6 +39,7 @@ from proofbook.escape.watch import (
 from proofbook.escape.webhook import Webhook
 from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.messages import parse_address
+from proofbook.protocol.printable import printable
 from proofbook.verifier.code import own_build
 from proofbook.verifier.contract import Exchange, Reader, read_exchange, vault_of
 from proofbook.verifier.errors import (
