@@ -154,6 +154,7 @@ def test_what_failed_half_way_is_not_gone_on_with_by_another_driver(live, sessio
         async def submit(command):
             events = await real(command)
             if isinstance(command, c.SealBatch):
+                await asyncio.sleep(2.0)  # until the others stand behind this one
                 raise JournalDisk("nothing was written: disk I/O error")
             return events
 
