@@ -294,6 +294,8 @@ class Operator:
             receipts = self._sequencer.submit([command for command, _ in waiting], self.get_now())
         except Exception as error:
             stopped = error if isinstance(error, ProofbookError) else OperatorError(f"{type(error).__name__}: {error}")
+            if stopped is not error:
+                log.exception("unexpected failure")
             self.stop(stopped)
             for _, future in waiting:
                 if not future.done():
