@@ -17,7 +17,8 @@ from proofbook.escape import webhook
 from proofbook.escape.leave import leave
 from proofbook.escape.session import Escape
 from proofbook.protocol.table import RequestKind
-from proofbook.verifier.contract import read_exchange
+from proofbook.verifier.contract import TOKEN_GAS, read_exchange, vault_of
+from proofbook.verifier.errors import RpcRefused
 from proofbook.verifier.rpc import Rpc
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("settled")]
@@ -86,6 +87,38 @@ def test_a_token_whose_name_reads_like_a_busy_node_stops_nobody(settled, dress):
     alice = Escape(rpc, settled.address, settled.people["alice"])
     assert alice.owned().accounts[0].balances == {ETH: 890, USD: 30}
     assert alice.request(1, ETH).step.token == ETH
+
+
+def test_a_token_is_asked_for_its_name_once_and_with_little_gas(settled, dress, proxy):
+    """The exchange is read at every step; a token that burns all there is must not be in all of them."""
+    address = dress("0x5b5f56")  # JUMPDEST, PUSH0, JUMP
+    rpc = Rpc(proxy.url, pause=impatient())
+    first = read_exchange(rpc, settled.address)
+    assert [token.symbol for token in first.tokens] == ["ETH", "USD", address]
+    assert read_exchange(rpc, settled.address) == first
+    calls = [parameters[0] for method, parameters in proxy.asked if method == "eth_call"]
+    named = [call for call in calls if call["to"] in (address, settled.token.address.lower())]
+    assert len(named) == 2 and all(int(call["gas"], 16) == TOKEN_GAS for call in named)
+    with pytest.raises(RpcRefused):
+        vault_of(rpc, first, first.tokens[-1])
+    assert int(proxy.asked[-1][1][0]["gas"], 16) == TOKEN_GAS
+
+
+def test_a_node_that_is_away_while_a_token_tells_its_name_is_asked_again(settled, proxy, dress):
+    dress(reverting("nope"))
+    rpc = Rpc(proxy.url, pause=lambda s: None)
+    usd = settled.token.address.lower()
+
+    def names():
+        return [token.symbol for token in read_exchange(rpc, settled.address).tokens][:2]
+
+    def mood(n, method):
+        return "broken" if method == "eth_call" and proxy.asked[-1][1][0]["to"] == usd else None
+
+    proxy.mood = mood
+    assert names() == ["ETH", usd]
+    proxy.mood = lambda n, method: None
+    assert names() == ["ETH", "USD"]
 
 
 def test_m23_a_token_that_reverts_like_a_busy_node_holds_no_other_claim_back(settled, let_pass):

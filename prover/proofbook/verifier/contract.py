@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from proofbook.protocol.messages import domain_of, parse_address
 from proofbook.protocol.table import ETH_TOKEN, PRESETS, Preset, Size
@@ -13,6 +14,10 @@ from proofbook.verifier.rpc import Rpc, data, quantity
 
 MAX_SIZES: Final = 64
 MAX_SYMBOL: Final = 16
+TOKEN_GAS: Final = 5_000_000
+"""What a token may burn over its name or a balance: whoever reads the exchange waits for it."""
+_SYMBOLS: Final[WeakKeyDictionary[Rpc, dict[str, str]]] = WeakKeyDictionary()
+"""Symbols by address, as long as a client lives: the exchange is read at every step and every look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,9 @@ class Reader:
     def __init__(self, rpc: Rpc, address: str, block: int) -> None:
         self.rpc, self.address, self.block = rpc, address, block
 
-    def read(self, signature: str, returns: str, *arguments: Any, to: str | None = None) -> tuple[Any, ...]:
+    def read(
+        self, signature: str, returns: str, *arguments: Any, to: str | None = None, gas: int | None = None
+    ) -> tuple[Any, ...]:
         """Call ``name(types)`` and return what it returns, by its ABI types separated by commas.
 
         Raises
@@ -133,6 +140,8 @@ class Reader:
             When the node fails, or the contract reverts.
         """
         call = {"to": to or self.address, "data": encode_call(signature, *arguments)}
+        if gas is not None:
+            call["gas"] = hex(gas)
         answer = data(self.rpc.call("eth_call", call, hex(self.block)))
         try:
             return decode_types(signature, returns.split(","), answer)
@@ -243,23 +252,31 @@ def _sizes(r: Reader) -> tuple[BatchSize, ...]:
 
 def _tokens(r: Reader) -> tuple[Token, ...]:
     found: list[Token] = []
+    taken: set[str] = set()
     for k in range(1, int(r.read("tokenCount()", "uint16")[0]) + 1):
-        address, quantum, outstanding, claims = r.read("tokens(uint16)", "address,uint128,uint64,uint64", k)
+        number, quantum, outstanding, claims = r.read("tokens(uint16)", "address,uint128,uint64,uint64", k)
+        address = address_text(address_number(number))
         symbol = "ETH" if k == ETH_TOKEN else _symbol(r, address)
-        if any(token.symbol == symbol for token in found):
+        if symbol in taken:
             symbol = f"{symbol}#{k}"
-        found.append(Token(k, address_text(address_number(address)), symbol, quantum, outstanding, claims))
+        taken.add(symbol)
+        found.append(Token(k, address, symbol, quantum, outstanding, claims))
     return tuple(found)
 
 
 def _symbol(r: Reader, address: str) -> str:
-    """Return an ERC-20's symbol if it is a plain short one; a token may say anything."""
-    try:
-        text = r.read("symbol()", "string", to=address)[0]
-    except (RpcMalformed, RpcRefused, RpcUnavailable):
-        return address_text(address_number(address))
-    plain = isinstance(text, str) and 0 < len(text) <= MAX_SYMBOL and text.isascii() and text.isalnum()
-    return text if plain else address_text(address_number(address))
+    """Return an ERC-20's symbol if it is a plain short one; a token may say anything, and is asked once a client."""
+    known = _SYMBOLS.setdefault(r.rpc, {})
+    if address not in known:
+        try:
+            text = r.read("symbol()", "string", to=address, gas=TOKEN_GAS)[0]
+        except (AnswerMalformed, RpcRefused):
+            text = ""
+        except (RpcMalformed, RpcUnavailable):
+            return address  # perhaps the token's doing: it holds nobody up, and is asked again
+        plain = isinstance(text, str) and 0 < len(text) <= MAX_SYMBOL and text.isascii() and text.isalnum()
+        known[address] = text if plain else address
+    return known[address]
 
 
 def vault_of(rpc: Rpc, exchange: Exchange, token: Token) -> int:
@@ -273,4 +290,5 @@ def vault_of(rpc: Rpc, exchange: Exchange, token: Token) -> int:
     if token.id == ETH_TOKEN:
         return quantity(rpc.call("eth_getBalance", exchange.address, hex(exchange.block)))
     reader = Reader(rpc, exchange.address, exchange.block)
-    return int(reader.read("balanceOf(address)", "uint256", exchange.address, to=token.address)[0])
+    asked = "balanceOf(address)", "uint256", exchange.address
+    return int(reader.read(*asked, to=token.address, gas=TOKEN_GAS)[0])
