@@ -378,7 +378,7 @@ def test_where_nothing_can_be_rebuilt_it_still_asks_for_the_money(settled, eye, 
 def test_an_escape_that_fails_is_told_and_tried_again(settled, eye, tmp_path, stored, let_pass):
     """Without the exit files there is no exit; when they are there, there is."""
     let_pass()
-    watch = eye("bob", artifacts=tmp_path / "none", escape=True, once=True)
+    watch = eye("bob", artifacts=tmp_path / "none", escape=True, once=True, interval=0.1)
     assert watch.watch.run() == 4
     assert ("event", "escape_failed") in watch.told() and settled.by("bob").is_frozen()
     watch.watch.escape.artifacts = stored
