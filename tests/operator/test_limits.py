@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from proofbook.operator import commands as c
 from proofbook.operator.engine import Engine
-from proofbook.operator.limits import SHARES, Limits
+from proofbook.operator.limits import SHARES, Allowances, Limits
 from proofbook.operator.sequencer import Sequencer
 from proofbook.operator.settings import Settings
 from proofbook.protocol.table import Flag, Side
@@ -20,13 +21,15 @@ NOW, HOUR = 1_700_000_000, 3600
 @pytest.fixture
 def gated(make_exchange, tmp_path):
     """Makes an exchange behind a sequencer with these settings; accounts 1 to 4 have money, and nothing waits."""
-    made = []
+    made = []  # what a test gives `now` is the clock that allowances are refilled by
 
     def make(**changes):
         world = make_exchange()
         settings = Settings(rpc_url="http://localhost", markets=list(world.config.markets.all), **changes)
         path = tmp_path / f"{len(made)}.sqlite"
-        sequencer = Sequencer(world.config, path, lambda claims: [True] * len(claims), gate=Limits(settings))
+        sequencer = Sequencer(
+            world.config, path, lambda claims: [True] * len(claims), gate=Limits(settings, lambda: make.now)
+        )
         made.append(sequencer)
         world.engine, world.sequencer, world.group = sequencer.engine, sequencer, None
 
@@ -45,6 +48,7 @@ def gated(make_exchange, tmp_path):
         settle(world)
         return world
 
+    make.now = 0.0
     yield make
     for sequencer in made:
         sequencer.close()
@@ -144,3 +148,108 @@ def test_no_more_than_may_wait_ever_waits_and_nothing_is_refused_that_would_fit(
             settle(world)
             taken += world.commands
     assert wide > 5 and world.engine.trading.trade_seq > 100
+
+
+# --- what an account may send for nothing
+
+
+def test_orders_that_do_not_trade_use_up_an_allowance_that_comes_back(gated):
+    world = gated(order_burst=5, order_rate=2)
+    for id_ in range(1, 6):
+        assert world.codes(world.sell(1, 100, 1)) == world.codes(world.cancel(1, id_)) == []
+    before = world.engine.command_seq
+    for _ in range(3):
+        assert world.codes(world.sell(1, 100, 1, id=9)) == ["busy"]
+    assert world.engine.command_seq == before  # nothing of it is kept
+    assert world.codes(world.sell(2, 100, 1)) == [], "others have their own"
+    gated.now += 1.01
+    assert [world.codes(world.sell(1, 100, 1, id=id_)) for id_ in (9, 10, 11)] == [[], [], ["busy"]]
+    gated.now += 1000
+    codes = [world.codes(world.sell(1, 101, 1, id=id_)) for id_ in range(20, 26)]
+    assert codes == [[]] * 5 + [["busy"]]
+
+
+def test_refusals_by_the_engine_use_it_up_too(gated):
+    world = gated(order_burst=4, order_rate=1)
+    assert world.codes(world.sell(1, 100, 1, id=7)) == []
+    assert world.codes(world.sell(1, 100, 1, id=7)) == ["replayed"]
+    assert world.codes(world.withdraw(1, COIN, 10**9)) == ["insufficient_balance"]
+    assert world.codes(world.transfer(1, COIN, 1, 0)) == ["receiver_lacks_token"]
+    for events in (world.sell(1, 100, 1), world.withdraw(1, COIN, 1), world.transfer(1, COIN, 1, 2)):
+        assert world.codes(events) == ["busy"]
+    assert world.codes(world.cancel(1, 8, hard=True)) == ["busy"]
+    assert world.codes(world.cancel(1, 7, hard=True)) == [], "but an order can be cancelled"
+
+
+def test_orders_that_trade_and_actions_that_are_taken_cost_nothing_of_it(gated):
+    world = gated(order_burst=10, order_rate=1)
+    rest(world, 10)
+    for _ in range(8):
+        assert world.codes(world.buy(3, 100, 1)) == world.codes(world.withdraw(3, CASH, 1)) == []
+    for _ in range(10):
+        assert world.codes(world.buy(3, 50, 1)) == []
+    assert world.codes(world.buy(3, 100, 1)) == ["busy"]  # nobody knows beforehand whether it would trade
+
+
+def test_the_cancel_of_an_order_is_heard_and_of_none_answered_without_a_trace(gated):
+    world = gated(order_burst=1, order_rate=1)
+    world.sell(1, 100, 1, id=7)
+    assert world.codes(world.sell(1, 100, 1)) == ["busy"]
+    twin = Engine(world.config)
+    for command in world.commands:
+        twin.handle(command)
+    for cancel in (lambda: world.cancel(1, 8), lambda: world.cancel(1, 7, until=NOW - 1)):
+        before, (told,) = world.engine.state_hash(), cancel()
+        (said,) = twin.handle(world.commands[-1])
+        assert (told.code, told.detail, told.account, told.id) == (said.code, said.detail, said.account, said.id)
+        assert world.engine.state_hash() == before
+    assert world.codes(world.cancel(1, 7)) == [] and not world.engine.trading.live
+    assert world.codes(world.cancel(1, 7)) == ["unknown_order"]
+
+
+def test_nobody_uses_up_anothers_allowance(world_of_keys, tmp_path):
+    world, settings = world_of_keys
+    sequencer = Sequencer(world.config, tmp_path / "journal.sqlite", gate=Limits(settings))
+    try:
+        sequencer.submit(world.commands)
+        good = [world.sell(1, 100, 1) and world.commands[-1] for _ in range(3)]
+        forged = [c.PlaceOrder(replace(command.signed, signature=good[0].signed.signature)) for command in good[1:]]
+        codes = [world.codes(receipt.events) for receipt in sequencer.submit([*forged * 5, *good])]
+        assert codes == [["bad_signature"]] * 10 + [[], [], ["busy"]]
+    finally:
+        sequencer.close()
+
+
+@pytest.fixture
+def world_of_keys(make_exchange):
+    """An exchange whose commands are signed, and settings that allow two orders."""
+    world = make_exchange(accounts=3, real=True)
+    world.fund((1, 2))
+    markets = list(world.config.markets.all)
+    return world, Settings(rpc_url="http://localhost", markets=markets, order_burst=2, order_rate=1)
+
+
+def test_allowances_of_accounts_that_rest_take_no_memory():
+    now = [0.0]
+    allowances = Allowances(10, 1, lambda: now[0])
+    for account in range(20_000):
+        now[0] += 0.01
+        allowances.take(account)
+        assert len(allowances) <= 1024 + 3 * 100  # of those in the last second something is missing
+    for _ in range(9):
+        assert not allowances.is_empty(account)
+        allowances.take(account)
+    assert allowances.is_empty(account) and not allowances.is_empty(account - 1)
+
+
+def test_a_restart_has_the_same_state_whatever_was_refused(gated, tmp_path):
+    world = gated(order_burst=3, order_rate=1, max_pending=4)
+    rest(world, 6)
+    world.buy(3, 100, 6)
+    world.cancel(1, 77)
+    world.buy(3, 100, 4)
+    state = world.engine.state_hash()
+    world.sequencer.close()
+    again = Sequencer(world.config, tmp_path / "0.sqlite")
+    assert again.engine.state_hash() == state
+    again.close()

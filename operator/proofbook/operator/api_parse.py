@@ -89,7 +89,7 @@ HINTS: Final[dict[str, str]] = {
     Code.NOT_FILLABLE: "the book can't fill it whole now",
     Code.TOO_WIDE: "a fill-or-kill order must fit one batch: make it smaller",
     Code.FROZEN: "the exchange is frozen: leave with `proofbook escape`",
-    Code.BUSY: "try again when some of it is settled, or with a smaller order; a forced exit on L1 is always possible",
+    Code.BUSY: "try again later, more slowly or with a smaller order; a forced exit on L1 is always possible",
     "invalid_value": "see /schema for the form and docs/spec.md for the ranges",
     "too_many_orders": "send at most 100 orders a request",
     "body_too_large": "send fewer orders a request",

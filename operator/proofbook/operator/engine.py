@@ -23,7 +23,7 @@ from proofbook.operator.matching import Width
 from proofbook.operator.registry import AccountState, Registry, SlotState
 from proofbook.operator.risk import Balance, Ledger
 from proofbook.operator.settlement import ActionEntry, BatchPlan, RequestEntry, Settlement, TradeEntry, get_expiry
-from proofbook.operator.trading import Trading
+from proofbook.operator.trading import Live, Trading
 from proofbook.protocol.babyjub import Point
 from proofbook.protocol.errors import InvalidValue
 from proofbook.protocol.messages import Action, SignedAction
@@ -211,12 +211,16 @@ class Engine:
         self.now = max(self.now, command.now)
         self.trading.expire(self.now + self.config.margin)
 
-    def _cancel(self, command: c.Cancel) -> None:
-        action = self._check_action(command.signed, _CANCEL, 0)
+    def find_cancelled(self, signed: SignedAction) -> Live:
+        """Return the order that a soft cancel takes out; changes nothing, and raises `Refused` where the command is."""
+        action = self._check_action(signed, _CANCEL, 0)
         live = self.trading.find(action.account, action.id)
         if live is None:
             raise Refused(Code.UNKNOWN_ORDER, f"account {action.account} has no resting order {action.id}")
-        self.trading.remove(live, _CANCELLED)
+        return live
+
+    def _cancel(self, command: c.Cancel) -> None:
+        self.trading.remove(self.find_cancelled(command.signed), _CANCELLED)
 
     def _hard_cancel(self, command: c.HardCancel) -> None:
         action = self._check_action(command.signed, _CANCEL, self.config.margin)

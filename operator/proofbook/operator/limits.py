@@ -1,16 +1,22 @@
-"""What is refused although the engine would take it: more than can be settled in time.
+"""What is refused although the engine would take it: more than can be settled in time, or than an account may journal.
 
 The sequencer asks here when a command's signature has held, right before the engine would do it. So the answer is about
-the books as the order finds them, nobody is refused for what others sent in their name, and a refusal is not journaled:
-what is replayed was admitted once.
+the books as the order finds them, nobody pays for what others sent in their name, and a refusal is not journaled: what
+is replayed was admitted once.
+
+An account has an allowance of commands that come to nothing: orders that rest or are refused, withdrawals that are
+refused. Orders that trade and actions that become rows cost it nothing here; fees and its share bound them. The cancel
+of a resting order is always heard, and one of no order is answered from memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from proofbook.operator import commands as c
+from proofbook.operator import events as ev
 from proofbook.operator.book import BUY, SELL, Order, crosses
 from proofbook.operator.codes import Code, Refused
 from proofbook.operator.engine import Engine
@@ -19,11 +25,51 @@ from proofbook.operator.settlement import ActionEntry
 from proofbook.protocol.messages import Action
 from proofbook.protocol.table import Flag
 
+_FREE: Final = (c.HardCancel, c.Withdraw, c.Transfer)
 SHARES: Final = 16
 """One account's hard cancels, withdrawals and transfers may be one part in so many of what may wait."""
 _SIDES: Final = (BUY, SELL)
 _ONE_ENTRY: Final = int(Flag.POST_ONLY | Flag.FOK)
 """An order with one of these meets nobody, or is settled whole."""
+
+
+_SPARE_ACCOUNTS: Final = 1024
+_TOO_FAST: Final = "this account sends more orders that do not trade than the operator takes"
+
+
+class Allowances:
+    """For each account a bucket of ``burst`` that is refilled by ``rate`` a second; full ones take no memory."""
+
+    def __init__(self, burst: int, rate: int, clock: Callable[[], float]) -> None:
+        self._pause, self._depth, self._clock = 1 / rate, (burst - 1) / rate, clock
+        self._full_at: dict[int, float] = {}
+        self._many = _SPARE_ACCOUNTS
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def is_empty(self, account: int) -> bool:
+        """Tell whether an account has used up what it had."""
+        full_at = self._full_at.get(account)
+        return full_at is not None and full_at - self._clock() > self._depth
+
+    def take(self, account: int) -> bool:
+        """Take one from an account's bucket unless it is empty, and tell whether it was not."""
+        now, buckets = self._clock(), self._full_at
+        full_at = buckets.get(account)
+        if full_at is None or full_at < now:
+            full_at = now
+        elif full_at - now > self._depth:
+            return False
+        buckets[account] = full_at + self._pause
+        if len(buckets) > self._many:
+            self._full_at = {account: full_at for account, full_at in buckets.items() if full_at > now}
+            self._many = 2 * len(self._full_at) + _SPARE_ACCOUNTS
+        return True
+
+    def put_back(self, account: int) -> None:
+        """Undo the latest `take`."""
+        self._full_at[account] -= self._pause
 
 
 class Limits:
@@ -32,11 +78,15 @@ class Limits:
     Parameters
     ----------
     settings : Settings
-        ``max_pending`` counts.
+        ``max_pending``, ``order_burst`` and ``order_rate`` count.
+    clock : callable
+        Seconds, never going back.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_pending = settings.max_pending
+        self._allowances = Allowances(settings.order_burst, settings.order_rate, clock)
+        self._trades = 0
 
     def check(self, engine: Engine, command: c.Command) -> None:
         """Refuse what must not be done now.
@@ -44,22 +94,41 @@ class Limits:
         Raises
         ------
         Refused
-            ``busy``.
+            ``busy``; a cancel that takes nothing out, as the engine would refuse it.
         """
         check = _CHECKS.get(type(command))
         if check is not None:
             check(self, engine, command)
 
+    def note(self, engine: Engine, command: c.Command, events: Sequence[ev.Event]) -> None:
+        """Let an account off that traded after all, or charge it for an action that was refused."""
+        if isinstance(command, c.PlaceOrder):
+            if engine.trading.trade_seq != self._trades:
+                self._allowances.put_back(command.signed.action.account)
+        elif isinstance(command, _FREE) and type(events[0]) is ev.ActionRejected:
+            self._allowances.take(command.signed.action.account)
+
     def _check_order(self, engine: Engine, command: c.PlaceOrder) -> None:
-        room, action = self._get_room(engine), command.signed.action
+        room, action, trading = self._get_room(engine), command.signed.action, engine.trading
         # No order meets more than there are: mostly there is nothing to count.
-        if len(engine.trading.live) > room and not action.flags & _ONE_ENTRY and _is_wide(engine, action, room):
+        if len(trading.live) > room and not action.flags & _ONE_ENTRY and _is_wide(engine, action, room):
             raise Refused(Code.BUSY, f"this order meets more than {room} others, and no more trades may wait now")
+        if not self._allowances.take(action.account):
+            raise Refused(Code.BUSY, _TOO_FAST)
+        self._trades = trading.trade_seq
+
+    def _check_cancel(self, engine: Engine, command: c.Cancel) -> None:
+        action = command.signed.action
+        if action.valid_until < engine.now or engine.trading.find(action.account, action.id) is None:
+            engine.find_cancelled(command.signed)
 
     def _check_free(self, engine: Engine, command: c.HardCancel | c.Withdraw | c.Transfer) -> None:
         """Refuse what costs its sender nothing where so much of an account waits that it crowds others out."""
+        account, limit = command.signed.action.account, max(self._max_pending // SHARES, 1)
+        frees = type(command) is c.HardCancel and engine.trading.find(account, command.signed.action.id) is not None
+        if not frees and self._allowances.is_empty(account):
+            raise Refused(Code.BUSY, _TOO_FAST)
         self._get_room(engine)
-        limit, account = max(self._max_pending // SHARES, 1), command.signed.action.account
         mine = sum(type(e) is ActionEntry and e.signed.action.account == account for e in engine.settlement.log)
         if mine >= limit:
             raise Refused(Code.BUSY, f"{limit} actions of this account wait to be settled")
@@ -74,6 +143,7 @@ class Limits:
 
 _CHECKS: Final[dict[type, Callable[[Limits, Engine, Any], None]]] = {
     c.PlaceOrder: Limits._check_order,
+    c.Cancel: Limits._check_cancel,
     c.HardCancel: Limits._check_free,
     c.Withdraw: Limits._check_free,
     c.Transfer: Limits._check_free,

@@ -39,6 +39,9 @@ class Gate(Protocol):
     def check(self, engine: Engine, command: Command) -> None:
         """Refuse a command, whose signature holds, that the engine would do next; raises `Refused`."""
 
+    def note(self, engine: Engine, command: Command, events: Sequence[Event]) -> None:
+        """Take in what a command came to that was not refused."""
+
 
 class SequencerBroken(OperatorError):
     """An earlier failure left memory ahead of the disk: restart the operator (code ``sequencer_broken``)."""
@@ -196,10 +199,10 @@ class Sequencer:
         for run in _split(commands):
             refusals = self._check(run)
             for command, refusal in zip(run, refusals, strict=True):
-                if refusal is None and (refusal := self._ask(command)) is None:
+                refusal = refusal or self._ask(command)
+                results.append((refusal is None, (refusal,) if refusal else self._do(command), self.engine.now))
+                if refusal is None:
                     handled.append(command)
-                events = tuple(self.engine.handle(command)) if refusal is None else (refusal,)
-                results.append((refusal is None, events, self.engine.now))
         sequences = iter(self._journal.append(handled) if handled else [])
         if any(isinstance(event, BatchSealed) for _, events, _ in results for event in events):
             self._note_state()
@@ -218,6 +221,12 @@ class Sequencer:
             except Refused as refused:
                 return make_refusal(command, refused.code, refused.detail)
         return None
+
+    def _do(self, command: Command) -> tuple[Event, ...]:
+        events = tuple(self.engine.handle(command))
+        if self._gate is not None:
+            self._gate.note(self.engine, command, events)
+        return events
 
     def _note_state(self) -> None:
         """Note the state's digest unless that was done lately: it takes time for each account."""
