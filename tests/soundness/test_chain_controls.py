@@ -20,16 +20,20 @@ from proofbook.chain.anvil import Anvil
 from proofbook.chain.deploy import deploy_contract
 from proofbook.chain.errors import ContractRevert
 from proofbook.chain.proofs import Q
+from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.field import R
-from proofbook.protocol.messages import keccak256
+from proofbook.protocol.messages import challenge, keccak256
 from proofbook.protocol.sponge import horner
-from proofbook.protocol.table import CHALLENGE_TAG
-from proofbook.protocol.words import page_words
+from proofbook.protocol.table import CHALLENGE_TAG, ActionType
+from proofbook.protocol.words import ActionRow, actions_calldata, page_words
 
 CONTRACTS = Path(__file__).resolve().parents[1] / "contracts" / "conftest.py"
 INPUTS = "if (inputs[i] >= Constants.R) return (false, 0, 0);"
 DEGENERATE = "degenerate := or(degenerate, eq(keccak256(add(words, 192), 64), keccak256(add(words, 320), 64)))"
 ROOT = "if (newRoot >= Constants.R) revert RootOutOfRange(newRoot);"
+HASH = "hash := keccak256(add(d, 32), mul(mload(d), 32))"
+ROOTLESS = f"let root := mload(add(d, 128)) mstore(add(d, 128), 0) {HASH} mstore(add(d, 128), root)"
+KEYS = "if (pubX >= Constants.R || pubY >= Constants.R) revert KeyOutOfRange();"
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +54,17 @@ def anvil() -> Iterator[Anvil]:
 
 
 @pytest.fixture
-def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Return a function that has the contracts compiled without a line from now on."""
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that has the contracts compiled without a line, or with another, from now on."""
     read = chain_compile._read
 
-    def take_out(unit: str, line: str) -> None:
+    def take_out(unit: str, line: str, put: str = "") -> None:
         def edited(name: str) -> str:
             text = read(name)
             if name != unit:
                 return text
             assert text.count(line) == 1, (unit, line)
-            return text.replace(line, "")
+            return text.replace(line, put)
 
         monkeypatch.setattr(chain_compile, "_read", edited)
 
@@ -113,10 +117,65 @@ def test_gamma_equal_to_delta(sign: int, anvil: Anvil, chain: Any, without: Any,
     assert survives
 
 
+def keys_of(chain: Any) -> tuple[Any, Any]:
+    return [chain.Trapdoor(3, 1), chain.Trapdoor(3, 2)], chain.Trapdoor(9, 3)
+
+
+@pytest.mark.slow
+def test_m16_a_word_left_out_of_keccak(anvil: Anvil, chain: Any, without: Any, report: Any) -> None:
+    """Were the new root outside the hash, it would be chosen so that words nobody proved come out as proven ones."""
+
+    def steal(world: Any) -> int:
+        """Publish a withdrawal that the proven page does not have; return what its owner may claim then."""
+        world.by("alice").open(7, 8)
+        amount = int(world.exchange.tokens()[0].outstanding)
+        proven = page_words(world.page(new_root=12), world.sizes[0])
+        row = ActionRow(int(ActionType.WITHDRAW), 0, 1, 1, ex_base=amount)
+        page = world.page(actions=[row], new_root=12)
+        said = page_words(page, world.sizes[0])
+        z = challenge(world.chain_id, world.address, 0, [*said[:3], 0, *said[4:]], 5)
+        y = horner(proven, z)
+        root = (said[3] + (y - horner(said, z)) * pow(z, -3, R)) % R
+        proof = world.batch_keys[0].prove([5, z, y])
+        world.exchange.commit(0, page.header.timestamp, root, [], actions_calldata(page.actions), b"", 5, proof)
+        return int(world.contract.functions.claims(world.fee_owner, 1).call())
+
+    with pytest.raises(ContractRevert) as refused:
+        steal(chain.World(anvil, *keys_of(chain)))
+    assert refused.value.name == "InvalidProof"
+    without("src/Page.sol", HASH, ROOTLESS)
+    survives = steal(chain.World(anvil, *keys_of(chain))) > 0
+    report("controls", {"name": "M16 a word left out of keccak", "caught": survives})
+    assert survives
+
+
+@pytest.mark.slow
+def test_m20_a_request_that_no_page_can_hold(anvil: Anvil, chain: Any, without: Any, report: Any) -> None:
+    """A key of no field elements would stay queued until anybody may freeze the exchange."""
+
+    def halted(world: Any) -> bool:
+        world.by("alice").open(R, 8)
+        opened, bad = world.queue()
+        world.commit([(opened, 0)])
+        with pytest.raises(ProofbookError) as unprovable:
+            page_words(world.page([(bad, 0)]), world.sizes[0])
+        assert unprovable.value.code == "invalid_value"
+        world.freeze()
+        return bool(world.exchange.is_frozen())
+
+    with pytest.raises(ContractRevert) as refused:
+        halted(chain.World(anvil, *keys_of(chain)))
+    assert refused.value.name == "KeyOutOfRange"
+    without("src/RequestQueue.sol", KEYS)
+    survives = halted(chain.World(anvil, *keys_of(chain)))
+    report("controls", {"name": "M20 a request that no page can hold", "caught": survives})
+    assert survives
+
+
 @pytest.mark.slow
 def test_words_at_or_above_r(anvil: Anvil, chain: Any, without: Any, report: Any) -> None:
     """The new root as x + r: a batch that proves, and a root on chain that no tree has."""
-    keys = [chain.Trapdoor(3, 1), chain.Trapdoor(3, 2)], chain.Trapdoor(9, 3)
+    keys = keys_of(chain)
     root = 12 + R
 
     def commit(world: Any) -> int:

@@ -93,7 +93,7 @@ class Trader:
         self.draft = Draft()
         people = sorted(self.world.state.accounts)
         # Now and then there is a row left for an account to be opened.
-        size = max(1, self.rows[2] - (self.rng.random() < 0.4))
+        size = max(1, self.rows[2] - (self.rng.random() < 0.5))
         room = set(self.rng.sample(people, min(len(people), size)))
         if self.rng.random() < 0.8:
             room = {0, *sorted(room - {0})[: size - 1]}
@@ -117,11 +117,11 @@ class Trader:
         for _ in range(rng.randint(0, self.rows[0])):
             kind, account = rng.random(), rng.choice(sorted(room))
             token = rng.choice((*TOKENS, rng.choice(SEVERAL)))
-            if kind < 0.2:
+            if kind < 0.3:
                 self._open(room)
-            elif kind < 0.35 and account not in self.draft.keys and account in world.state.accounts:
+            elif kind < 0.45 and account not in self.draft.keys and account in world.state.accounts:
                 self._rekey(account)
-            elif kind < 0.55:
+            elif kind < 0.62:
                 self.draft.requests.append(world.leave(account, token))
                 self.draft.spent[account, token] += MAX_AMOUNT
             else:
