@@ -257,6 +257,17 @@ def test_states_are_noted_with_batches_but_not_with_every_one(world, path, seque
         noted.append(max(sequencer._journal.get_checkpoints()))
     last, accounts = sequencer._journal.last, len(world.engine.registry.accounts)
     assert accounts == 5 and noted == [last - 9, last - 9, last - 3, last - 3]
+    for _ in range(8):  # a digest takes time for each of these, too
+        world.sell(1, 101, 1)
+    sequencer.submit(world.commands[-8:])
+    before = max(sequencer._journal.get_checkpoints())
+    for _ in range(3):
+        world.sell(1, 100, 5)
+        world.buy(2, 100, 5)
+        world.seal()
+        sequencer.submit(world.commands[-3:])
+        noted.append(max(sequencer._journal.get_checkpoints()))
+    assert noted[4:] == [last + 11, last + 11, last + 11] and before < last
     sequencer.close()
     again = Sequencer(world.config, path)
     assert again.engine.state_hash() == world.engine.state_hash()

@@ -277,7 +277,11 @@ async def get_account(index: FromPath[str], op: Op) -> m.AccountOut:
 async def get_accounts(owner: FromQuery[str], op: Op) -> m.AccountList:
     """Return the open accounts of an L1 address, at most 100."""
     mine = op.get_accounts_of(parse_address(owner))
-    return m.AccountList([_account_out(op, index) for index in mine[:MAX_ACCOUNTS_SHOWN]])
+    accounts = []
+    for index in mine[:MAX_ACCOUNTS_SHOWN]:
+        accounts.append(_account_out(op, index))
+        await asyncio.sleep(0)  # each may have hundreds of orders; others' are not to wait for all of them
+    return m.AccountList(accounts)
 
 
 @get("/v1/orders/{account:str}/{id_:str}", summary="An order")

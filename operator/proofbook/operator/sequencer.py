@@ -229,8 +229,8 @@ class Sequencer:
         return events
 
     def _note_state(self) -> None:
-        """Note the state's digest unless that was done lately: it takes time for each account."""
-        if self._journal.last - self._noted >= len(self.engine.registry.accounts):
+        """Note the state's digest unless that was done lately: it takes time for each account and each order."""
+        if self._journal.last - self._noted >= len(self.engine.registry.accounts) + len(self.engine.trading.live):
             self._journal.add_checkpoint(self.engine.state_hash())
             self._noted = self._journal.last
 

@@ -7,6 +7,7 @@ import hashlib
 
 import pytest
 
+from proofbook.operator import api as api_module
 from proofbook.operator.api_models import MAX_BODY_BYTES
 from proofbook.operator.batcher import ProvingFailed
 from proofbook.operator.journal import JournalError
@@ -338,6 +339,30 @@ def test_answers_about_the_exchange(populated, api):
         assert "/v1/orders/batch" in schema["paths"]
 
     api(work)
+
+
+def test_a_long_answer_lets_others_have_their_turn(api, monkeypatch):
+    turns, seen, formatted = [0], [], api_module.format_account
+
+    def format_account(*args):
+        seen.append(turns[0])
+        return formatted(*args)
+
+    async def work(s):
+        async def count():
+            while True:
+                turns[0] += 1
+                await asyncio.sleep(0)
+
+        s.operator.get_accounts_of = lambda owner: [1, 2] * 3
+        other = asyncio.create_task(count())
+        told = await s.get("/v1/accounts?owner=0x" + "11" * 20)
+        other.cancel()
+        assert [account["index"] for account in told["accounts"]] == [1, 2] * 3
+
+    monkeypatch.setattr(api_module, "format_account", format_account)
+    api(work)
+    assert len(set(seen)) == 6, "between two accounts whoever waits goes on"
 
 
 def test_wrong_questions_are_refused(api):
