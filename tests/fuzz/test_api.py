@@ -1,145 +1,119 @@
-"""The operator's API against requests made from its own OpenAPI document, and against bodies near to good ones.
+"""The operator's API against bodies near to good ones, signed anew or bent after it.
 
-No answer is a 500, every refusal has a code, a refusal changes nothing, and what is accepted can be settled: a batch of
-it passes `transition.apply`.
+No answer is a 500, each is as the document says, a refusal has a code and changes nothing, and what is accepted can be
+settled: batches of all of it pass `transition.apply`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import time
+import random
+from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
-from schemathesis.core.result import Ok
 
-from proofbook.operator.api import create_app
-from proofbook.operator.service import Operator
-from proofbook.operator.settings import load_settings
+from proofbook.operator import commands as c
+from proofbook.operator.batches import build_page
+from proofbook.operator.engine import Engine, EngineConfig
+from proofbook.operator.journal import Journal
+from proofbook.operator.settings import JOURNAL
+from proofbook.protocol import messages
+from proofbook.protocol.messages import Action
+from proofbook.protocol.state import State
+from proofbook.protocol.table import ETH_TOKEN, ActionType, Flag, Side
+from proofbook.protocol.transition import apply
 
-LONG = os.environ.get("PROOFBOOK_LONG") == "1"
-BY_SCHEMA = 400 if LONG else 12
-"""Requests an operation."""
-NEAR = 5000 if LONG else 150
-MAX_S = 10.0
-SETTLE = "/v1/batches"
-JUNK: list[Any] = [
-    0,
-    1,
-    -1,
-    2**16,
-    2**24,
-    2**32,
-    2**64 - 1,
-    2**64,
-    2**256,
-    10**400,
-    0.5,
-    1e308,
-    True,
-    None,
-    "",
-    "x",
-    "0",
-]
-JUNK += ["00", "-1", "1e3", " 1", "٣", "\x00", "9" * 5000, "../..", "buy", [], [1], {}, {"r8x": "1"}, "1" * 77]
+
+def load(name: str) -> Any:
+    """Import a helper beside this file: folders of tests are no packages."""
+    spec = importlib.util.spec_from_file_location(f"fuzz_tests_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+near, document = load("near"), load("document")
+ROUNDS = 10 if near.LONG else 1
+REQUESTS = 400 if near.LONG else 200
+COIN, LOT = 2, 10
+JUNK: list[Any] = [0, 1, -1, 2**16, 2**24, 2**32, 2**64 - 1, 2**64, 2**256, 10**400, 0.5, 1e308, True, None]
+JUNK += ["", "x", "0", "00", "-1", "1e3", " 1", "٣", "\x00", "9" * 5000, "../..", "buy", [], [1], {}, "1" * 77]
+PATHS = {"order": "/v1/orders", "cancel": "/v1/cancels", "withdraw": "/v1/withdrawals", "transfer": "/v1/transfers"}
+TYPES = {"order": ActionType.ORDER, "cancel": ActionType.CANCEL}
+TYPES |= {"withdraw": ActionType.WITHDRAW, "transfer": ActionType.TRANSFER}
+UNREAD = ("malformed", "invalid_value", "bad_signature")
+"""Codes of what never comes to the engine."""
 
 pytestmark = [pytest.mark.xdist_group("live"), pytest.mark.slow]
-quick = settings(
-    deadline=None,
-    derandomize=not LONG,
-    database=None,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
 
 
-def drawn(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
-    """Return examples of a strategy, drawn before there is a loop to send them on."""
-    made: list[Any] = []
-
-    @settings(quick, max_examples=count)
-    @given(strategy)
-    def collect(example: Any) -> None:
-        made.append(example)
-
-    collect()
-    return made
-
-
-def cases(document: dict[str, Any]) -> list[Any]:
-    """Return requests of every operation of an OpenAPI document."""
-    schema = schemathesis.openapi.from_dict(document)
-    made = []
-    for result in schema.get_all_operations():
-        assert isinstance(result, Ok), result
-        made += drawn(result.ok().as_strategy(), BY_SCHEMA)
-    return made
+WISHES: dict[str, list[Any]] = {
+    "kind": ["order", "order", "order", "cancel", "withdraw", "transfer"],
+    "account": [1] * 8 + [2] * 8 + [0, 3, 2**24 - 1],
+    "side": ["with", "with", "with", "against"],
+    "price": list(range(997, 1004)),
+    "lots": [1, 2, 3, 4],
+    "id": ["new"] * 8 + ["old", "far"],
+    "amount": [1, 2, 3] * 4 + [0, 10**6, 2**64 - 1],
+    "token": [COIN] * 6 + [ETH_TOKEN] * 6 + [3, 0],
+    "receiver": [1, 1, 2, 2, 0, 3],
+    "flags": [0] * 12 + [Flag.IOC, Flag.FOK, Flag.POST_ONLY, Flag.MARKET, 15],
+    "fee": [25] * 8 + [10_000, 24],
+    "valid": [3600] * 10 + [61, 59, 0, 2**31],
+    "hard": [False, True],
+    "signer": [0] * 12 + [1],
+    "numbers": [False, True],
+}
+"""What a body is made of. Hypothesis would draw the rare ones as often."""
 
 
-async def send(client: Any, method: str, path: str, **parts: Any) -> Any:
-    """Send a request; check what is true of every answer."""
-    started = time.monotonic()
-    answer = await client.request(method, path, **parts)
-    assert answer.status_code < 500 or answer.status_code == 503, (method, path, parts, answer.text[:500])
-    # Settling proves, which takes as long as it takes.
-    assert path == SETTLE or time.monotonic() - started < MAX_S
-    if answer.status_code >= 400:
-        error = answer.json()["error"]
-        assert error["code"] and error["message"] and len(answer.text) < 5000, (method, path)
-    return answer
+class Plan:
+    """What one body is: wishes for its values, and changes after it was signed, in a third of all."""
+
+    def __init__(self, draw: random.Random) -> None:
+        self.wish = {name: draw.choice(values) for name, values in WISHES.items()}
+        count = draw.choice([0, 0, 0, 0, 1, 2])
+        self.changes = [(draw.randrange(31), draw.randrange(len(JUNK)), draw.randrange(4)) for _ in range(count)]
 
 
-@pytest.fixture
-def directory(populated: Any, tmp_path: Any) -> Any:
-    return populated.directory(tmp_path / "operator")
+class Signer:
+    """Makes bodies of wishes: mostly good ones, each with a signature over what it says."""
 
+    def __init__(self, live: Any) -> None:
+        self.live = live
+        self.last = dict.fromkeys((0, 1, 2, 3, 2**24 - 1), 100)
 
-def test_requests_made_from_the_document(populated: Any, directory: Any, session: Any) -> None:
-    operator = Operator(directory, load_settings(directory))
-    try:
-        document = create_app(operator).openapi_schema.to_schema()
-    finally:
-        operator.abandon()
-    made = cases(document)
-    assert len(made) > 15 * 5
+    def make(self, wish: dict[str, Any]) -> dict[str, Any]:
+        account, kind = wish["account"], wish["kind"]
+        if wish["id"] == "new" and kind != "cancel":
+            self.last[account] += 1
+        id_ = 2**64 - 1 if wish["id"] == "far" else max(self.last[account] - 2 * (wish["id"] == "old"), 1)
+        shown = {"account": account, "id": id_, "valid_until": min(self.live.now() + wish["valid"], 2**32 - 1)}
+        shown |= self._order(wish) if kind == "order" else {} if kind == "cancel" else self._payment(wish)
+        if kind == "transfer":
+            shown["receiver"] = wish["receiver"]
+        # In what is signed, a payment's token and amount stand where an order has its base.
+        signed = {{"token": "base", "amount": "base_amount"}.get(name, name): value for name, value in shown.items()}
+        side = self._side(wish) if kind == "order" else ""
+        action = Action(domain=self.live.domain, type=TYPES[kind], side=Side.SELL if side == "sell" else 0, **signed)
+        key = b"\x77" * 32 if wish["signer"] else bytes([account % 200 + 17]) * 32
+        (x, y), s = messages.sign_action(key, action).signature
+        body: dict[str, Any] = {n: value if wish["numbers"] else str(value) for n, value in shown.items()}
+        body |= {"side": side} if side else {"hard": wish["hard"]} if kind == "cancel" else {}
+        return body | {"signature": {"r8x": str(x), "r8y": str(y), "s": str(s)}}
 
-    async def work(s: Any) -> None:
-        for case in made:
-            parts: dict[str, Any] = {"params": case.query or {}}
-            if isinstance(case.body, (dict, list, str, int, float, bool)) or case.body is None:
-                parts["json"] = case.body
-            await send(s.client, case.method, case.formatted_path, **parts)
-        await settled(s)
+    def _side(self, wish: dict[str, Any]) -> str:
+        return "sell" if (wish["account"] == 1) == (wish["side"] == "with") else "buy"
 
-    session(directory, work)
+    def _order(self, wish: dict[str, Any]) -> dict[str, int]:
+        amounts = {"base_amount": wish["lots"] * LOT, "quote_amount": wish["lots"] * wish["price"]}
+        return amounts | {"base": COIN, "quote": ETH_TOKEN, "max_fee_bps": wish["fee"], "flags": int(wish["flags"])}
 
-
-async def settled(s: Any) -> None:
-    """Settle what was accepted: the batcher applies it to the state, proves it and commits it."""
-    answer = await s.client.post(SETTLE)
-    assert answer.status_code == 200, answer.text
-    assert (await s.client.get("/v1/health")).status_code == 200
-
-
-def bodies(live: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Return good requests."""
-    return [
-        ("/v1/orders", live.order(1, "sell", 1000, 3, 11)),
-        ("/v1/orders", live.order(2, "buy", 1000, 3, 12)),
-        ("/v1/cancels", live.cancel(1, 11)),
-        ("/v1/cancels", live.cancel(1, 13, hard=True)),
-        ("/v1/withdrawals", live.withdrawal(1, 2, 5, 21)),
-        ("/v1/transfers", live.transfer(2, 1, 7, 1, 22)),
-    ]
-
-
-edits = st.lists(
-    st.tuples(st.integers(0, 30), st.integers(0, len(JUNK) - 1), st.integers(0, 3)), min_size=1, max_size=3
-)
+    def _payment(self, wish: dict[str, Any]) -> dict[str, int]:
+        return {"token": wish["token"], "amount": wish["amount"]}
 
 
 def bend(body: dict[str, Any], changes: list[tuple[int, int, int]]) -> dict[str, Any]:
@@ -158,24 +132,112 @@ def bend(body: dict[str, Any], changes: list[tuple[int, int, int]]) -> dict[str,
     return made
 
 
-def test_bodies_near_to_good_ones(populated: Any, directory: Any, session: Any) -> None:
-    plans = drawn(st.tuples(st.integers(0, 5), edits), NEAR)
+class Trial:
+    """Sends bodies to an operator, and checks what is true of every answer."""
+
+    def __init__(self, s: Any) -> None:
+        self.s = s
+        self.operations = document.operations_of(s.operator)
+        self.engine = s.operator.engine
+        self.codes: dict[str, int] = {}
+        self.accepted: list[tuple[str, int, int]] = []
+
+    def _look(self) -> Any:
+        return self.engine.ledger.dump(), sorted((order.account, order.id) for order in self.engine.trading.live)
+
+    async def send(self, path: str, body: Any) -> Any:
+        answer = await self.s.client.post(path, json=body)
+        assert answer.status_code < 500, (path, body, answer.text[:500])
+        document.check_answer(self.operations["POST", path], answer)
+        return answer
+
+    async def one(self, kind: str, body: Any) -> None:
+        """Send one body; a refusal changes nothing, and what is accepted is remembered."""
+        before, seq = self._look(), self.engine.command_seq
+        answer = await self.send(PATHS[kind], body)
+        if answer.status_code >= 400:
+            self._refused(answer.json()["error"], answer.status_code)
+            assert self._look() == before, (kind, body)
+            if answer.json()["error"]["code"] in UNREAD:
+                assert self.engine.command_seq == seq, (kind, body)
+        else:
+            self._took(kind, body)
+
+    async def many(self, bodies: list[Any]) -> None:
+        """Send orders together; each is judged alone."""
+        answer = await self.send("/v1/orders/batch", {"orders": bodies})
+        assert answer.status_code == 200, answer.text[:500]
+        items = answer.json()["results"]
+        assert len(items) == len(bodies)
+        for item, body in zip(items, bodies, strict=True):
+            assert (item["result"] is None) != (item["error"] is None)
+            if item["error"] is None:
+                self._took("order", body)
+            else:
+                self._refused(item["error"], 400)
+
+    def _refused(self, error: dict[str, Any], status: int) -> None:
+        assert 400 <= status < 500 and error["code"] and error["message"] and len(str(error)) < 5000
+        self.codes[error["code"]] = self.codes.get(error["code"], 0) + 1
+
+    def _took(self, kind: str, body: dict[str, Any]) -> None:
+        self.codes["accepted"] = self.codes.get("accepted", 0) + 1
+        self.accepted.append((f"{kind}{' hard' * bool(body.get('hard'))}", int(body["account"]), int(body["id"])))
+
+
+def settle(config: EngineConfig, journal: Path) -> set[tuple[int, int, int]]:
+    """Seal all that a journal admitted; each batch passes `apply`. Returns type, account and id of all rows."""
+    engine, state, rows = Engine(config), State(config.preset), set()
+    with Journal(journal, config.get_identity()) as kept:
+        for _, command in kept.replay():
+            engine.handle(command)
+    while engine.settlement.log:
+        number = engine.settlement.next_number
+        engine.handle(c.SealBatch(number, 2**32 - 1))
+        plan = engine.get_plan(number)
+        assert plan is not None, "what was accepted can't be sealed"
+        size = config.get_sizes()[plan.size_id]
+        page, outcome = build_page(state, plan, size, config.domain)
+        state = apply(state, page, [action.signed for action in plan.actions], size).state
+        assert state.root == outcome.state.root
+        rows |= {(row.type, row.account, row.id) for row in page.actions}
+        engine.handle(c.BatchConfirmed(number))
+    booked = {(account, token): free + held for account, token, free, held in engine.ledger.dump()}
+    proven = {(i, token): amount for i, a in state.accounts.items() for token, amount in a.positions}
+    assert {key: amount for key, amount in booked.items() if amount} == proven
+    return rows
+
+
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_bodies_near_to_good_ones(populated: Any, session: Any, tmp_path: Path, turn: int) -> None:
+    directory, signer = populated.directory(tmp_path / "operator"), Signer(populated)
+    seed = int.from_bytes(os.urandom(4)) if near.LONG else turn + 1
+    draw = random.Random(seed)
+    seen: dict[str, Any] = {}
 
     async def work(s: Any) -> None:
-        good = bodies(populated)
-        engine, refused = s.operator.engine, 0
-        for which, changes in plans:
-            path, body = good[which]
-            made = bend(body, changes)
-            before = engine.command_seq
-            answer = await send(s.client, "POST", path, json=made)
-            said = answer.json()
-            if answer.status_code >= 400 and said["error"]["code"] in ("malformed", "invalid_value", "bad_signature"):
-                refused += 1
-                assert engine.command_seq == before, (path, made)
-        assert refused > NEAR // 2
-        for path, body in good:
-            await send(s.client, "POST", path, json=body)
-        await settled(s)
+        trial = Trial(s)
+        seen["trial"], seen["config"] = trial, s.operator.engine.config
+        for number in range(REQUESTS):
+            if number % 8:
+                plan = Plan(draw)
+                await trial.one(plan.wish["kind"], bend(signer.make(plan.wish), plan.changes))
+                continue
+            plans = [Plan(draw) for _ in range(3)]
+            orders = [bend(signer.make(plan.wish | {"kind": "order"}), plan.changes) for plan in plans]
+            await trial.many([*orders, draw.choice(JUNK)])
 
-    session(directory, work)
+    session(directory, work, max_pending=1_000_000)
+    trial = seen["trial"]
+    total = sum(trial.codes.values())
+    print(f"seed {seed}: {trial.codes}")
+    assert trial.codes["accepted"] >= total // 8, trial.codes
+    assert sum(trial.codes.get(code, 0) for code in UNREAD) >= total // 10, trial.codes
+    kinds = {kind for kind, _, _ in trial.accepted}
+    assert kinds >= {"order", "cancel", "cancel hard", "withdraw", "transfer"}, trial.codes
+    assert len(trial.codes) >= 10, trial.codes
+    rows = settle(seen["config"], directory / JOURNAL)
+    # What has to become a row has become one; orders do when they trade.
+    due = {"cancel hard": ActionType.CANCEL, "withdraw": ActionType.WITHDRAW, "transfer": ActionType.TRANSFER}
+    assert {(due[kind], account, id_) for kind, account, id_ in trial.accepted if kind in due} <= rows
+    assert any(kind == ActionType.ORDER for kind, _, _ in rows)
