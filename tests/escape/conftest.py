@@ -20,6 +20,22 @@ from proofbook.protocol.transition import build
 from proofbook.protocol.words import Header
 
 USD = 2
+MAX_AGE_S = 300
+"""A chain put back to a snapshot is late, while deadlines are compared with this machine's clock too."""
+
+
+@pytest.fixture
+def settled(settled_exchange) -> Iterator[Any]:
+    """The exchange as its history left it, not long ago."""
+    anvil = settled_exchange.anvil
+    if time.time() - anvil.w3.eth.get_block("latest")["timestamp"] > MAX_AGE_S:
+        anvil.rpc("anvil_reset")
+        anvil.rpc("evm_setTime", int(time.time()))
+        type(settled_exchange).__init__(settled_exchange, anvil)
+        settled_exchange.history()
+    snapshot = anvil.snapshot()
+    yield settled_exchange
+    anvil.revert(snapshot)
 
 
 @pytest.fixture(scope="session")
