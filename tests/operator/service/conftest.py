@@ -256,6 +256,8 @@ def live(live_exchange: Live) -> Iterator[Live]:
     snapshot = live_exchange.anvil.snapshot()
     yield live_exchange
     live_exchange.anvil.revert(snapshot)
+    # A base fee that a test has set is not taken back with the rest.
+    live_exchange.anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(10**9))
 
 
 @pytest.fixture
