@@ -149,14 +149,15 @@ def test_what_is_kept_is_not_believed(settled, tmp_path):
     sent = Sent(tmp_path, settled.address, alice.address, told.append)
     for raw in (*bad, good, signed(alice, settled.address, nonce=1)):
         sent.add(raw)
-    assert sent.get_all(0) == [] and sent.get_all(1) == [signed(alice, settled.address, nonce=1)]
+    chain = fees["chainId"]
+    assert sent.get_all(0, chain) == [] and sent.get_all(1, chain) == [signed(alice, settled.address, nonce=1)]
     (path,) = tmp_path.iterdir()
     texts = [json.dumps({"format": "proofbook-sent-1", "sent": [raw.hex() for raw in bad]})]
     texts += ["", "[]", "null", '{"format": 1}', '{"format": "proofbook-sent-1", "sent": ["zz"]}', "[" * 100_000]
     texts += [" " * (1 << 20) + "{}", '{"format": "proofbook-sent-1", "sent": 5}']
     for text in texts:
         path.write_text(text)
-        assert Sent(tmp_path, settled.address, alice.address, told.append).get_all(0) == []
+        assert Sent(tmp_path, settled.address, alice.address, told.append).get_all(0, chain) == []
     assert own_transaction(good, alice.address)["value"] == 7
     assert told == []
     Sent(path, settled.address, alice.address, told.append).add(good)

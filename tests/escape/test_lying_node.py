@@ -387,6 +387,22 @@ def test_a_claim_whose_refusal_costs_gas_is_not_tried_at_every_look(settled):
     assert settled.w3.eth.get_transaction_count(alice.address) == before + 1
 
 
+def test_a_clock_that_is_ahead_has_the_freeze_tried_until_it_is_time(settled, stored, let_pass, monkeypatch):
+    """The contract goes by its own clock; more tries than failures are allowed."""
+    pauses: list[float] = []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 12:
+            let_pass()
+        assert len(pauses) < 60, "for ever"
+
+    escape = Escape(settled.anvil.url, settled.address, settled.people["bob"], stored)
+    monkeypatch.setattr(escape, "now", lambda: FAR)
+    _, rest = leave(escape, poll=0.01, pause=pause)
+    assert rest == Step("done") and the_end(settled)
+
+
 def test_without_exit_files_what_needs_none_comes_out(settled, let_pass):
     let_pass()
     bob, taken = settled.people["bob"], []

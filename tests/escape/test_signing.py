@@ -8,6 +8,7 @@ import pytest
 
 from proofbook.chain.errors import ContractRevert, WrongChain
 from proofbook.chain.transactions import Sender, own_transaction
+from proofbook.cli.session import Session
 from proofbook.escape import cli
 from proofbook.escape.errors import EscapeSetting, FeeTooHigh
 from proofbook.escape.pinned import Pinned, chain_from_environment
@@ -125,6 +126,16 @@ def test_the_command_takes_the_chain(settled, tmp_path, capsys, monkeypatch, by_
     assert cli.main([*words, *([] if by_variable else ["--chain-id", str(OTHER)])]) == 1
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "wrong_chain"
     assert cli.main([*words, "--chain-id", str(settled.chain_id)]) == 0
+
+
+def test_the_trading_commands_sign_for_the_wallets_chain(settled, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROOFBOOK_KEY", settled.people["alice"].key.hex())
+    wallet = {"rpc": settled.anvil.url, "contract": settled.address.lower(), "chain_id": OTHER}
+    (tmp_path / "wallet.json").write_text(json.dumps(wallet))
+    with pytest.raises(WrongChain):
+        Session(tmp_path).signed_exchange.force_exit(1, ETH)
+    monkeypatch.setenv("PROOFBOOK_CHAIN_ID", str(settled.chain_id))
+    assert Session(tmp_path).signed_exchange.force_exit(1, ETH)["status"] == 1
 
 
 def test_a_chain_id_that_is_none_is_refused(monkeypatch):

@@ -67,7 +67,8 @@ class WrongChain(ChainError):
     code: ClassVar[str] = "wrong_chain"
 
     def __init__(self, told: int, wanted: int) -> None:
-        super().__init__(f"the node is on chain {told}, the exchange on {wanted}", "ask a node of the exchange's chain")
+        hint = "ask a node of the exchange's chain; if that is the node's, name it: PROOFBOOK_CHAIN_ID"
+        super().__init__(f"the node is on chain {told}, the exchange on {wanted}", hint)
         self.told, self.wanted = told, wanted
 
     def __reduce__(self) -> tuple[type[WrongChain], tuple[Any, ...]]:

@@ -19,8 +19,8 @@ from proofbook.verifier.history import Progress, silent
 
 MAX_FAILURES: Final = 10
 """Of one kind or another in a row, before it is given up."""
-_ENDLESS: Final = (RpcUnavailable, GasPriceLimit)
-"""Waited for without end: a node that fails, and gas that costs too much."""
+_ENDLESS: Final = (RpcUnavailable, GasPriceLimit, NotNow)
+"""Waited for without end: a node that fails, gas that costs too much, and a clock that is ahead of the chain's."""
 _OF_NODES: Final = (VerifierError, ChainError, NotNow, ArtifactsMismatch, FeeTooHigh)
 """What a node can cause: so another one is asked before it counts."""
 STALE_SECONDS: Final = 900

@@ -11,7 +11,7 @@ from typing import Any, Final
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
-from proofbook.chain.errors import ContractRevert, TransactionFailed
+from proofbook.chain.errors import ContractRevert, GasPriceLimit, TransactionFailed
 from proofbook.chain.transactions import OUTBID_SECONDS, Sender
 from proofbook.escape.artifacts import check_exit_artifacts
 from proofbook.escape.errors import ArtifactsMismatch, ArtifactsMissing, ExitProofFailed, KeyRefused, NotNow
@@ -347,6 +347,8 @@ class Escape:
             self._progress(f"step: {step.name}")
             try:
                 done.append(self.take(step, whose))
+            except GasPriceLimit:
+                raise  # it is of no single step
             except _ASIDE.get(step.name, ()) as error:
                 self._progress(f"{step.name} is put aside: {error}")
                 aside[step] = error
