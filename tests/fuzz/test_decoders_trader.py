@@ -25,6 +25,7 @@ from proofbook.client.http import ApiClient
 from proofbook.client.models import Market, Token
 from proofbook.escape.keyfile import load_key
 from proofbook.escape.memory import load_memory, save_memory
+from proofbook.escape.proof import _read_proof
 from proofbook.escape.sent import Sent
 from proofbook.escape.watch import Memory
 from proofbook.protocol.messages import domain_of
@@ -257,6 +258,25 @@ def test_what_an_escape_has_sent(tmp_path: Path) -> None:
         assert found is not None and set(found) <= set(raws)
         return bool(found)
 
+    each(near.documents(good), check, 0.1, [near.as_json(good)], odd=near.oddities(good))
+
+
+def test_proofs_of_an_exit(tmp_path: Path) -> None:
+    def check(raw: bytes) -> bool:
+        try:
+            told = json.loads(raw)
+            parts = told["proof"], told["public"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            parts = raw, raw
+        for name, part in zip(("proof", "public"), parts, strict=True):
+            (tmp_path / f"{name}.json").write_bytes(part if isinstance(part, bytes) else near.as_json(part))
+        found = read(_read_proof, tmp_path)
+        if found is not None:
+            assert len(found[0]) == 8 and all(type(word) is int and word >= 0 for word in (*found[0], *found[1]))
+        return found is not None
+
+    g1, g2 = ["1", "2", "1"], [["1", "2"], ["3", "4"], ["1", "0"]]
+    good = {"proof": {"pi_a": g1, "pi_b": g2, "pi_c": g1}, "public": ["5", "6"]}
     each(near.documents(good), check, 0.1, [near.as_json(good)], odd=near.oddities(good))
 
 

@@ -18,6 +18,8 @@ from proofbook.verifier.code import repository_root
 from proofbook.verifier.replay import exit_words
 
 TIMEOUT_S: Final = 1800.0
+_MAX_DIGITS: Final = 78
+"""Of 2^256."""
 _PUBLIC: Final = ("root", "index", "owner", "T", "a0", "a1", "a2", "a3", "a4")
 
 
@@ -95,14 +97,31 @@ def prove_exit(artifacts: ExitArtifacts, state: State, index: int) -> ExitCall:
         folder = Path(name)
         (folder / "input.json").write_text(json.dumps(_decimal(inputs)))
         _snarkjs(artifacts, folder)
-        proof = json.loads((folder / "proof.json").read_bytes())
-        public = [int(value) for value in json.loads((folder / "public.json").read_bytes())]
+        words, public = _read_proof(folder)
     if public != [inputs[signal] for signal in _PUBLIC]:
         raise ExitProofFailed("the proof is for other public inputs", "are these the exit circuit's artifacts?")
-    (x0, x1), (y0, y1), _ = proof["pi_b"]
-    words = [*proof["pi_a"][:2], x1, x0, y1, y0, *proof["pi_c"][:2]]
     amounts = tuple(inputs[f"a{k}"] for k in range(5))
-    return ExitCall(index, inputs["owner"], inputs["T"], amounts, tuple(int(word) for word in words))
+    return ExitCall(index, inputs["owner"], inputs["T"], amounts, tuple(words))
+
+
+def _read_proof(folder: Path) -> tuple[list[int], list[int]]:
+    """Return a proof's eight words in EIP-197 order and its public inputs; `ExitProofFailed` for what is none."""
+    try:
+        proof = json.loads((folder / "proof.json").read_bytes())
+        public = json.loads((folder / "public.json").read_bytes())
+        (x0, x1), (y0, y1), _ = proof["pi_b"]
+        words = [*proof["pi_a"][:2], x1, x0, y1, y0, *proof["pi_c"][:2]]
+        if len(words) != 8:
+            raise ValueError("a point without two coordinates")
+        return [_number(word) for word in words], [_number(value) for value in public]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ExitProofFailed(f"snarkjs wrote no proof: {str(error)[:200]}", "try again") from error
+
+
+def _number(text: Any) -> int:
+    if not (isinstance(text, str) and 0 < len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit()):
+        raise ValueError("a number that is no decimal string")
+    return int(text)
 
 
 def _snarkjs(artifacts: ExitArtifacts, folder: Path) -> None:
