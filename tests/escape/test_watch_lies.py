@@ -396,6 +396,7 @@ def test_it_says_escaped_also_where_the_end_failed(settled, eye, stored, let_pas
 
     def wait(seconds):
         waited.append(seconds)
+        assert len(waited) < 50, "it does not end"
         settled.anvil.mine(10)
         proxy.mood = (lambda n, method: "broken") if len(waited) == 1 else (lambda n, method: None)
         return False
