@@ -8,6 +8,7 @@ import hashlib
 import pytest
 
 from proofbook.operator import api as api_module
+from proofbook.operator import api_format
 from proofbook.operator.api_models import MAX_BODY_BYTES
 from proofbook.operator.batcher import ProvingFailed
 from proofbook.operator.journal import JournalError
@@ -342,7 +343,7 @@ def test_answers_about_the_exchange(populated, api):
 
 
 def test_a_long_answer_lets_others_have_their_turn(api, monkeypatch):
-    turns, seen, formatted = [0], [], api_module.format_account
+    turns, seen, formatted = [0], [], api_format.format_account
 
     def format_account(*args):
         seen.append(turns[0])
