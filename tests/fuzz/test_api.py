@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,15 @@ class Signer:
     def __init__(self, live: Any) -> None:
         self.live = live
         self.last = dict.fromkeys((0, 1, 2, 3, 2**24 - 1), 100)
+        self.resting: Callable[[int], int] = lambda account: 0
 
     def make(self, wish: dict[str, Any]) -> dict[str, Any]:
         account, kind = wish["account"], wish["kind"]
         if wish["id"] == "new" and kind != "cancel":
             self.last[account] += 1
         id_ = 2**64 - 1 if wish["id"] == "far" else max(self.last[account] - 2 * (wish["id"] == "old"), 1)
+        if kind == "cancel" and wish["id"] == "new":
+            id_ = self.resting(account) or id_
         shown = {"account": account, "id": id_, "valid_until": min(self.live.now() + wish["valid"], 2**32 - 1)}
         shown |= self._order(wish) if kind == "order" else {} if kind == "cancel" else self._payment(wish)
         if kind == "transfer":
@@ -144,6 +148,10 @@ class Trial:
 
     def _look(self) -> Any:
         return self.engine.ledger.dump(), sorted((order.account, order.id) for order in self.engine.trading.live)
+
+    def resting(self, account: int) -> int:
+        """Return the id of an account's oldest order in the book, 0 without one."""
+        return next((order.id for order in self.engine.trading.live if order.account == account), 0)
 
     async def send(self, path: str, body: Any) -> Any:
         answer = await self.s.client.post(path, json=body)
@@ -217,6 +225,7 @@ def test_bodies_near_to_good_ones(populated: Any, session: Any, tmp_path: Path, 
 
     async def work(s: Any) -> None:
         trial = Trial(s)
+        signer.resting = trial.resting
         seen["trial"], seen["config"] = trial, s.operator.engine.config
         for number in range(REQUESTS):
             if number % 8:
