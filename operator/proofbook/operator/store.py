@@ -262,4 +262,4 @@ def _decode(body: bytes, kind: type[_Record]) -> _Record:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, RecursionError) as error:
         # A damaged file may hold any type in any column.
-        raise StoreError(f"a record is damaged: {error}") from error
+        raise StoreError(f"a record is damaged: {str(error)[:500]}") from error

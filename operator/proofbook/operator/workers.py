@@ -134,7 +134,7 @@ class Worker:
         try:
             answer = msgspec.json.decode(line, type=_Answer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise WorkerFailed(f"prover worker {self.pid} answered nonsense: {error}") from error
+            raise WorkerFailed(f"prover worker {self.pid} answered nonsense: {str(error)[:500]}") from error
         if answer.id == self._id and answer.stage == "failed":
             raise WorkerFailed(f"{answer.code}: {answer.message}")
         if answer.id != self._id or answer.stage != stage:
