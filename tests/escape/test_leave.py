@@ -176,7 +176,7 @@ def test_served_in_time_it_ends_without_a_freeze(settled, words, monkeypatch):
 def test_a_node_that_goes_away_is_waited_for(settled, proxy, stored, let_pass, monkeypatch):
     monkeypatch.setattr("proofbook.verifier.rpc.MAX_TRIES", 1)
     let_pass()
-    proxy.mood = lambda n, method: "broken" if n % 40 == 0 else None
+    proxy.mood = lambda n, method: "broken" if n % 80 == 0 else None
     told: list[str] = []
     escape = Escape(Rpc(proxy.url), settled.address, settled.people["bob"], stored)
     _, rest = leave(escape, poll=0.1, progress=told.append, pause=lambda s: None)
