@@ -24,7 +24,7 @@ VERSION: Final = 1
 
 BatchState = Literal["built", "witnessed", "proven", "submitted", "confirmed"]
 STATES: Final[tuple[BatchState, ...]] = ("built", "witnessed", "proven", "submitted", "confirmed")
-_Number = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{0,64}\Z")]
+_Number = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{1,64}\Z")]
 _Words = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})*\Z")]
 
 _SCHEMA: Final = """
@@ -82,7 +82,7 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     orders: int
     trades: int
     accounts: int
-    c: _Number = ""
+    c: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{0,64}\Z")] = ""
     proof: list[_Number] = []
     constraints: int = 0
     witness_s: float = 0.0
