@@ -97,7 +97,7 @@ def test_constraint_files(tmp_path: Path) -> None:
     # A real file's header with little behind it, and the whole with other headers: each tries another limit.
     heads = near.bent(real[:160]).map(lambda head: head + real[160:3000])
     wholes = near.bent(real[:160]).map(lambda head: head + real[160:])
-    each(near.mixed(near.near(R1CS), near.overwritten(R1CS), heads, wholes), check, 0.03, [R1CS, real], 2 * FEW)
+    each(near.mixed(near.near(R1CS), near.overwritten(R1CS), heads, wholes), check, 0.01, [R1CS, real], 2 * FEW)
 
 
 def test_proving_keys(zkey: bytes, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_proving_keys(zkey: bytes, tmp_path: Path) -> None:
 
     header = b"zkey" + u32(1, 10) + b"".join(u32(k) + u64(40) + bytes(40) for k in range(1, 11))
     drawn = near.mixed(near.overwritten(zkey), near.overwritten(zkey), near.bent(zkey), near.bent(header))
-    each(drawn, check, 0.05, [zkey], 2 * FEW)
+    each(drawn, check, 0.015, [zkey], 2 * FEW)
 
 
 def test_witnesses(zkey: bytes, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_witnesses(zkey: bytes, tmp_path: Path) -> None:
 
     values = st.tuples(near.integers, near.integers).filter(lambda pair: min(pair) >= 0)
     other = values.map(lambda pair: WTNS[:-96] + field(pair[0] * pair[1] % R, *pair))
-    each(near.mixed(other, near.near(WTNS), near.overwritten(WTNS)), check, 0.1, [WTNS], 2 * FEW)
+    each(near.mixed(other, near.near(WTNS), near.overwritten(WTNS)), check, 0.04, [WTNS], 2 * FEW)
 
 
 # --- set-ups
@@ -151,7 +151,7 @@ def test_manifests(tmp_path: Path) -> None:
             assert found.kind in ("development", "ceremony")
         return found is not None
 
-    each(near.documents(good), check, 0.02, [near.as_json(good)], odd=near.oddities(good))
+    each(near.documents(good), check, 0.005, [near.as_json(good)], odd=near.oddities(good))
 
 
 def test_a_manifest_that_is_no_file_is_refused(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_registries(tmp_path: Path) -> None:
     entry = {"file": "exit.circom", "template": "Exit", "params": [2, 2], "public": ["root", "index"], "budget": 9}
     good = {"circuits": {"exit-minimal": entry | {"preset": "minimal", "requests": 4}}}
     named = [near.as_json({"circuits": {name: entry}}) for name in ("a\n", "../a", "a/b", "", "A", "a" * 65, "é")]
-    each(near.documents(good), check, 0.1, [near.as_json(good)], odd=[*near.oddities(good), *named])
+    each(near.documents(good), check, 0.04, [near.as_json(good)], odd=[*near.oddities(good), *named])
 
 
 def contribution(before: int, kind: int) -> bytes:
@@ -203,7 +203,7 @@ def test_contributions(zkey: bytes, tmp_path: Path) -> None:
     expected = [Contributions(2, 1), Contributions(1, 1), Contributions(0, 0)]
     assert [count(*seed) for seed in seeds] == expected
     files = near.mixed(near.near(KEYS, POWERS), near.overwritten(KEYS), near.overwritten(POWERS))
-    each(st.tuples(files, st.booleans()), check, 0.1, seeds, odd=[(raw, False) for raw in sizes])
+    each(st.tuples(files, st.booleans()), check, 0.04, seeds, odd=[(raw, False) for raw in sizes])
 
 
 # --- proofs and keys
@@ -228,7 +228,7 @@ def test_proofs_of_snarkjs() -> None:
             assert all(type(word) is int and word >= 0 for word in (*found.to_solidity(), *found.public))
         return found is not None
 
-    each(near.documents(good), check, 0.1, [near.as_json(good)], odd=near.oddities(good))
+    each(near.documents(good), check, 0.04, [near.as_json(good)], odd=near.oddities(good))
 
 
 def point(number: int) -> bytes:
@@ -247,7 +247,7 @@ def test_keys_of_the_chain() -> None:
         return read(read_key, raw, 1, named=(BadPoint,)) is not None
 
     # A multiplication in G2 for each point that is on the curve.
-    each(near.mixed(near.overwritten(good), near.near(good)), check, 0.02, [good], 300 if near.LONG else 12, bad)
+    each(near.mixed(near.overwritten(good), near.near(good)), check, 0.005, [good], 300 if near.LONG else 12, bad)
 
 
 def test_keys_on_this_machine(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_keys_on_this_machine(tmp_path: Path) -> None:
         assert all(len(words) % 32 == 0 and told == ("exit-minimal", "ceremony") for words, told in found)
         return bool(found)
 
-    each(near.documents(good), check, 0.1, [near.as_json(good)], odd=near.oddities(good))
+    each(near.documents(good), check, 0.04, [near.as_json(good)], odd=near.oddities(good))
 
 
 def test_builds_that_were_kept(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_builds_that_were_kept(tmp_path: Path) -> None:
 
     good = {"code": "01" * 8 + "00" * 32, "immutables": [[8, 32]]}
     assert RuntimeCode(bytes.fromhex(good["code"]), ((8, 32),)).matches(b"\x01" * 40)  # type: ignore[arg-type]
-    each(near.documents(good), check, 0.1, [near.as_json(good)], odd=near.oddities(good))
+    each(near.documents(good), check, 0.04, [near.as_json(good)], odd=near.oddities(good))
 
 
 # --- what the calculator says
@@ -314,7 +314,7 @@ def test_answers_of_a_calculator(tmp_path: Path) -> None:
     odd = [*near.oddities(good), *near.oddities(other)]
     try:
         # A process that answers nonsense is ended, and there is another one for the next request.
-        each(near.documents(good), check, 0.05, [near.as_json(good)], FEW // 2, odd if near.LONG else odd[::9])
+        each(near.documents(good), check, 0.015, [near.as_json(good)], FEW // 2, odd if near.LONG else odd[::9])
         assert len(set(starts)) > 1
     finally:
         worker.close()

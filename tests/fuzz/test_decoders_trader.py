@@ -74,12 +74,12 @@ def test_decimals() -> None:
 
     odd = ["1e9", "-1", "+1", " 1", "1\n", "٣", "1_000", "0x1", "NaN", "inf", ".5", "5.", "9" * 5000, "0." + "1" * 5000]
     numbers = st.from_regex(r"[0-9]{0,45}(\.[0-9]{0,40})?", fullmatch=True)
-    each(near.mixed(numbers, numbers, st.text(max_size=30)), check, 0.2, ["1", "0.5", "12.000001"], odd=odd)
+    each(near.mixed(numbers, numbers, st.text(max_size=30)), check, 0.08, ["1", "0.5", "12.000001"], odd=odd)
 
 
 def test_lobster_lines() -> None:
     good = b"34200.017459617,5,0,1,2238200,-1"
-    each(near.near(good), lambda line: read(parse_message, line) is not None, 0.05, [good])
+    each(near.near(good), lambda line: read(parse_message, line) is not None, 0.015, [good])
 
 
 def test_lobster_files(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_lobster_files(tmp_path: Path) -> None:
         return bool(read(lambda: list(read_messages(path))))
 
     seeds = [plain, gzip.compress(plain, mtime=0)]
-    each(near.near(*seeds), check, 0.05, seeds, near.EXAMPLES // 2)
+    each(near.near(*seeds), check, 0.015, seeds, near.EXAMPLES // 2)
 
 
 def test_tokens_of_a_command() -> None:
@@ -102,7 +102,7 @@ def test_tokens_of_a_command() -> None:
 
     seeds = [CONTRACT, f"{CONTRACT}:1", f"{Web3.to_checksum_address(CONTRACT)}:1000000000"]
     drawn = near.near(*map(str.encode, seeds)).map(lambda raw: raw.decode("utf-8", errors="replace"))
-    each(drawn, check, 0.03, seeds, odd=[f"{CONTRACT}:{value}" for value in (*near.ODD, "٣", "0", "+1")])
+    each(drawn, check, 0.01, seeds, odd=[f"{CONTRACT}:{value}" for value in (*near.ODD, "٣", "0", "+1")])
 
 
 def test_deployments_of_a_command(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_deployments_of_a_command(tmp_path: Path) -> None:
         return found is not None
 
     good = {"contract": CONTRACT, "chain_id": 1, "block": 5}
-    each(near.documents(good), check, 0.1, [near.as_json(good)], odd=near.oddities(good))
+    each(near.documents(good), check, 0.04, [near.as_json(good)], odd=near.oddities(good))
 
 
 def test_wallets(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_wallets(tmp_path: Path) -> None:
         "first_block": 5,
     }
     good |= {"key_file": "key", "accounts": [1, 2], "key_numbers": {"1": 2}}
-    each(near.documents(good), check, 0.1, [near.as_json(good)], odd=near.oddities(good))
+    each(near.documents(good), check, 0.04, [near.as_json(good)], odd=near.oddities(good))
 
 
 # --- L1 keys
@@ -167,7 +167,7 @@ def test_key_files(tmp_path: Path) -> None:
     seeds = [KEY.encode(), b"11" * 32, *map(near.as_json, (KEYSTORE, *OTHERS))]
     odd = list(near.oddities(KEYSTORE, *OTHERS))
     files = near.mixed(near.near(KEY.encode()), near.documents(KEYSTORE, *OTHERS))
-    each(files, check, 0.05, seeds, near.EXAMPLES // 2, odd if near.LONG else odd[::3])
+    each(files, check, 0.015, seeds, near.EXAMPLES // 2, odd if near.LONG else odd[::3])
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_memories_of_a_watch(tmp_path: Path) -> None:
     save_memory(path, MEMORY, told.append)
     good = json.loads(path.read_bytes())
     assert load_memory(path, told.append) == MEMORY
-    each(near.documents(good), check, 0.1, [near.as_json(good)], odd=near.oddities(good))
+    each(near.documents(good), check, 0.04, [near.as_json(good)], odd=near.oddities(good))
 
 
 TX = {"chainId": 1, "nonce": 3, "gas": 21_000, "to": Web3.to_checksum_address(CONTRACT), "value": 5, "data": b"\x01"}
@@ -258,7 +258,7 @@ def test_what_an_escape_has_sent(tmp_path: Path) -> None:
         assert found is not None and set(found) <= set(raws)
         return bool(found)
 
-    each(near.documents(good), check, 0.1, [near.as_json(good)], odd=near.oddities(good))
+    each(near.documents(good), check, 0.04, [near.as_json(good)], odd=near.oddities(good))
 
 
 def test_proofs_of_an_exit(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_proofs_of_an_exit(tmp_path: Path) -> None:
 
     g1, g2 = ["1", "2", "1"], [["1", "2"], ["3", "4"], ["1", "0"]]
     good = {"proof": {"pi_a": g1, "pi_b": g2, "pi_c": g1}, "public": ["5", "6"]}
-    each(near.documents(good), check, 0.1, [near.as_json(good)], odd=near.oddities(good))
+    each(near.documents(good), check, 0.04, [near.as_json(good)], odd=near.oddities(good))
 
 
 # --- a ledger that was kept: its digest fits, whatever stands in it
@@ -324,8 +324,9 @@ def test_checkpoints(tmp_path: Path) -> None:
         found = read(kept._read, path, exchange)
         if found is not None:
             assert list(found.requests) == list(range(found.served, found.queued))
-            kept._write(replace(found))
             assert found.state.root >= 0
+            if found.block < 2**64:  # it becomes a file's name; the chain's own is none above
+                kept._write(replace(found))
         return found is not None
 
     places = st.integers(0, len(rows) - 2)
@@ -333,7 +334,7 @@ def test_checkpoints(tmp_path: Path) -> None:
     odd = [(at, raw) for at, row in enumerate(rows[:-1]) for raw in near.oddities(row)]
     odd += [(0, near.as_json([*rows[0][:-1], 10**12])), (0, near.as_json([*rows[0][:-1], 10**4000]))]
     seeds = [(at, near.as_json(row)) for at, row in enumerate(rows[:-1])]
-    each(drawn, check, 0.1, seeds, odd=odd if near.LONG else odd[::4] + odd[-2:])
+    each(drawn, check, 0.04, seeds, odd=odd if near.LONG else odd[::4] + odd[-2:])
 
 
 # --- an operator's answers
@@ -378,7 +379,7 @@ def test_answers_of_an_operator(tmp_path: Path) -> None:
     bodies = near.documents(INFO, INFO, REFUSAL, {"trades": [{"seq": "1"}]})
     codes = st.sampled_from([200, 200, 200, 201, 400, 503, 302, 204])
     odd = [(raw, 200) for raw in near.oddities(INFO)] + [(raw, 400) for raw in near.oddities(REFUSAL)]
-    each(st.tuples(bodies, codes), check, 0.15, [(near.as_json(INFO), 200)], odd=odd if near.LONG else odd[::3])
+    each(st.tuples(bodies, codes), check, 0.06, [(near.as_json(INFO), 200)], odd=odd if near.LONG else odd[::3])
     answer, status = near.as_json(INFO), 200
     assert api.info().token("COIN").quantum == 1000
 
@@ -399,4 +400,4 @@ def test_values_of_an_answer() -> None:
         return None not in (number, rows, text, flag, inner)
 
     good = {"number": str(2**64 - 1), "rows": [{"a": 1}], "text": "t", "flag": True, "object": {"a": 1}}
-    each(near.documents(good), check, 0.1, [near.as_json(good)], odd=near.oddities(good))
+    each(near.documents(good), check, 0.04, [near.as_json(good)], odd=near.oddities(good))

@@ -261,5 +261,6 @@ def _refusal(status: int, answer: Json) -> ApiError:
     if not isinstance(body, dict):
         return ApiError("http", f"the operator answered with HTTP status {status}", _UNREACHABLE, status)
     told = {name: str(body.get(name, ""))[:1000] for name in ("code", "message", "hint")}
+    told["code"] = told["code"] or "http"
     details = body.get("data")
     return ApiError(**told, status=status, details=details if isinstance(details, dict) else {})

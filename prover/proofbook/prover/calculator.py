@@ -103,7 +103,7 @@ class WitnessWorker:
             return elements
         kind = str(answer.get("kind"))
         code = f"witness/{kind}" if kind in ("inputs", "unsatisfied") else "witness/failed"
-        raise WitnessError(code, f"{wasm.parent.parent.name}: {answer.get('message')}")
+        raise WitnessError(code, f"{wasm.parent.parent.name}: {str(answer.get('message'))[:2000]}")
 
     def close(self) -> None:
         """End the process; the next request starts another one."""
