@@ -284,7 +284,7 @@ def test_silence_is_counted_from_the_batch_or_the_request_whichever_came_last():
 # --- money
 
 
-def test_a_token_that_one_has_nothing_of_is_no_reason_to_flee(settled, eye, stored):
+def test_a_token_that_one_has_nothing_of_is_no_reason_to_flee(settled, eye, stored, monkeypatch):
     """An owner may add any token, which may say anything; who holds it is told, and leaves."""
     made = deploy_contract(settled.w3, settled.deployer, "TestToken", "Junk", "JUNK", 18).contract
     settled.by(settled.deployer).add_token(made.address, 1)
@@ -295,6 +295,7 @@ def test_a_token_that_one_has_nothing_of_is_no_reason_to_flee(settled, eye, stor
     exchange.deposit(2, 3, 10)
     settled.anvil.rpc("anvil_setCode", made.address, "0x60206000f3")  # 32 bytes of zero to every question
     alice = eye("alice", artifacts=stored, escape=True, once=True)
+    monkeypatch.setattr(alice.stop, "wait", lambda seconds: pytest.fail("it leaves"))
     assert alice.watch.run() == 3
     assert [(row["code"], row["severity"]) for row in alice.rows] == [("insolvent_other", "warning")]
     assert asked_of(settled, ALICE) == {}
