@@ -104,6 +104,23 @@ def test_events_in_drops_are_too_many(serve):
     assert 0.9 < time.monotonic() - began < 5
 
 
+def test_a_node_that_hangs_on_events_is_given_up_before_long(serve):
+    """Each halving would wait for another time-out; instead the next read begins with small ranges."""
+    spans: list[int] = []
+
+    def hang(connection):
+        query = json.loads(node.asked[-1].partition(b"\r\n\r\n")[2] or node.asked[-1])["params"][0]
+        spans.append(int(query["toBlock"], 16) - int(query["fromBlock"], 16) + 1)
+        drops(connection, PLAIN % 1000)
+
+    node = serve(hang)
+    rpc = Rpc(node.url, timeout=0.5, pause=lambda seconds: None)
+    for _ in range(2):
+        with pytest.raises(RpcUnavailable, match="3 times in a row"):
+            list(rpc.ranges("0x" + "11" * 20, [], 0, 10**6))
+    assert len(spans) == 6 and spans[0] == 65536 and spans[2] <= 1024 and spans[3] < spans[2]
+
+
 def test_a_second_question_on_the_same_connection_has_an_end_too(serve):
     answers = iter([good, lambda connection: drops(connection, PLAIN % 1000), good])
     node = serve(lambda connection: next(answers)(connection))

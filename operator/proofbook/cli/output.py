@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 from web3.exceptions import Web3Exception
 
 from proofbook.protocol.errors import InvalidValue, ProofbookError
+from proofbook.protocol.printable import printable
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Json = dict[str, Any]
@@ -69,11 +70,6 @@ def lines(console: Console, rows: dict[str, Any]) -> None:
     width = max((len(name) for name in rows), default=0)
     for name, value in rows.items():
         console.print(f"[dim]{escape(name.ljust(width))}[/dim]  {escape(printable(_plain(value)))}")
-
-
-def printable(text: str) -> str:
-    """Return a text that does nothing to a terminal: others' words are shown, and not obeyed."""
-    return "".join(ch if ch.isprintable() else " " if ch.isspace() else f"\\x{ord(ch):02x}" for ch in text)
 
 
 def _plain(value: Any) -> str:

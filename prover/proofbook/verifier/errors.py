@@ -43,9 +43,16 @@ class RpcMalformed(VerifierError):
 
 
 class RpcTooLarge(RpcMalformed):
-    """What was asked for is more than the node gives, or more than is taken."""
+    """What was asked for is more than the node gives, or more than is taken.
+
+    Attributes
+    ----------
+    late : bool
+        Whether that is guessed, because no answer came in time.
+    """
 
     code: ClassVar[str] = "rpc_too_large"
+    late: bool = False
 
 
 class AnswerMalformed(RpcMalformed):

@@ -30,6 +30,10 @@ _BROADCAST_S: Final = 10.0
 """For a node whose answer is not needed."""
 _WORTH_TELLING_S: Final = 1.0
 _FIRST_SPAN: Final = 1 << 16
+_MAX_LATE: Final = 3
+"""Time-outs in a row that events are worth."""
+_HASTE: Final = 8
+"""How much less is asked for after one."""
 _CALM: Final = 16
 """Good answers after which a range that was refused before is tried again."""
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
@@ -163,7 +167,9 @@ class Rpc:
             return _result(method, answer, status, self._id)
         except httpx.HTTPError as error:
             if method == "eth_getLogs" and (self._deadline.passed or isinstance(error, httpx.ReadTimeout)):
-                raise RpcTooLarge(f"{method}: no answer in time") from error
+                too_large = RpcTooLarge(f"{method}: no answer in time")
+                too_large.late = True
+                raise too_large from error
             late = f"it takes longer than {seconds:g} s" if self._deadline.passed else ""
             raise _PassingError(_no_answer(method, late or error)) from error
         except RpcTooLarge:
@@ -211,8 +217,10 @@ class Rpc:
         ------
         RpcRefused, RpcTooLarge
             If a single block is refused.
+        RpcUnavailable
+            If no answer comes in time, to small ranges neither; the next call begins with small ones.
         """
-        at, impatience = first, 0
+        at, impatience, late = first, 0, 0
         while at <= last:
             span = min(self._span, last - at + 1)
             upto = at + span - 1
@@ -221,12 +229,14 @@ class Rpc:
                 found = self.call("eth_getLogs", query)
             except (RpcRefused, RpcTooLarge) as error:
                 if span > 1:
-                    self._span, self._refused_span, self._calm = span // 2, span, 0
+                    smaller = span // (_HASTE if _is_late(error) else 2)
+                    self._span, self._refused_span, self._calm = max(1, smaller), span, 0
                 else:
                     impatience = self._wait_or_raise(error, impatience)
+                late = _count_late(error, late)
                 continue
             yield upto, _sorted_logs(found, at, upto)
-            at, impatience = upto + 1, 0
+            at, impatience, late = upto + 1, 0, 0
             self._grow()
 
     def _wait_or_raise(self, error: RpcRefused | RpcTooLarge, waited: int) -> int:
@@ -376,6 +386,19 @@ def _sorted_logs(found: Any, first: int, last: int) -> list[dict[str, Any]]:
         if not first <= quantity(log.get("blockNumber")) <= last:
             raise RpcMalformed("eth_getLogs: an event outside the blocks that were asked for")
     return sorted(found, key=lambda log: (quantity(log["blockNumber"]), quantity(log.get("logIndex"))))
+
+
+def _is_late(error: RpcRefused | RpcTooLarge) -> bool:
+    return isinstance(error, RpcTooLarge) and error.late
+
+
+def _count_late(error: RpcRefused | RpcTooLarge, late: int) -> int:
+    """Count time-outs in a row: with a node that hangs, each smaller range would wait for one more."""
+    if not _is_late(error):
+        return 0
+    if late + 1 == _MAX_LATE:
+        raise _no_answer("eth_getLogs", f"{_MAX_LATE} times in a row none came in time") from error
+    return late + 1
 
 
 def quantity(value: Any) -> int:
