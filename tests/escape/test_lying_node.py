@@ -269,6 +269,7 @@ def test_one_look_is_enough_where_a_second_node_is_honest(settled, nodes):
 
 
 def test_a_node_that_stands_still_is_gone_on_from(settled, nodes, stored, let_pass, monkeypatch):
+    settled.by("bob").claim(ETH)  # so that there is nothing to do but wait
     still = hex(settled.w3.eth.block_number)
     let_pass()
     settled.anvil.mine()
