@@ -110,7 +110,9 @@ class Control:
 
 
 CONTROLS: Final[list[Control]] = []
-FOUND_ALONE: Final[frozenset[str]] = frozenset()
+FOUND_ALONE: Final = frozenset(
+    {"M8 a slot chain that never ends", "M24 an exit's amounts are the packed ones"},
+)
 """Controls that lies made up for no circuit in particular find as well; the long form holds them to it."""
 
 

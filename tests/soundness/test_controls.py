@@ -38,8 +38,8 @@ def load_controls() -> Any:
 
 
 CONTROLS = load_controls().CONTROLS
-TRAPS = load_controls().TRAPS
-ALONE = (100, 40)
+TRAPS, FOUND_ALONE = load_controls().TRAPS, load_controls().FOUND_ALONE
+ALONE = (300, 100)
 """Lies of no control's own that each copy is told in the long form, by page."""
 
 

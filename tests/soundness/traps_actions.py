@@ -78,6 +78,8 @@ def register(c: Any, forging: Any, following: Any) -> None:
     """Register the controls of this file with `controls.control`."""
     _signatures(c, forging)
     _slots(c, forging)
+    _groups(c, forging, following)
+    _fields(c, forging, following)
     _effects(c, forging, following)
     _exits(c)
 
@@ -236,6 +238,102 @@ def _slots(c: Any, forging: Any) -> None:
     def endless(scene: Any) -> Any:
         lie = scene.page([], [scene.world.withdraw(1, 5, 1, 10)])
         lie.set("accountNewOrdersRoot", 0, lie.inputs["accountOldOrdersRoot"][0])
+        lie.settle()
+        return Attack(lie)
+
+
+def signed_by(lie: Any, row: int, key: int, forging: Any, generation: int = 0) -> None:
+    """Let a test's key sign what an action row says now."""
+    said = forging.message(forging.column(lie.inputs, "action", row), lie.inputs["domain"])
+    signature = eddsa.sign(bytes([generation, key]) * 16, said)
+    lie.set("actionR8", row, list(signature.r8))
+    lie.set("actionS", row, signature.s)
+
+
+def _groups(c: Any, forging: Any, following: Any) -> None:
+    control, without, Attack = c.control, c.without, c.Attack
+    groups = "rows/groups.circom"
+
+    @control(
+        "M8 rows of a group are of one account",
+        without(groups, "goesOn[i] * (account[i] - account[i - 1]) === 0;"),
+        rows=(1, 3, 2, 1),
+    )
+    def among_others(scene: Any) -> Any:
+        """Between two of its own rows account 1 signs for account 2."""
+        acts = [scene.world.withdraw(1, id, 1, 10) for id in (5, 6, 7)]
+        lie = scene.page([scene.world.deposit(2, 1, 5)], acts)
+        lie.set("actionAccount", 1, 2)
+        signed_by(lie, 1, 1, forging)
+        following.settle_balances(lie, forging)
+        lie.settle()
+        return Attack(lie)
+
+    @control(
+        "M6 rows of a group are under one key",
+        without(groups, "goesOn[i] * (pub[i][0] - pub[i - 1][0]) === 0;"),
+        without(groups, "goesOn[i] * (pub[i][1] - pub[i - 1][1]) === 0;"),
+        rows=c.PAIR,
+    )
+    def after_the_owner(scene: Any) -> Any:
+        acts = [scene.world.withdraw(1, id, 1, 10) for id in (5, 6)]
+        lie = scene.page([], acts)
+        signed_by(lie, 1, 1, forging, generation=9)
+        lie.set("actionPub", 1, list(scene.public(1, generation=9)))
+        lie.settle()
+        return Attack(lie)
+
+
+def _fields(c: Any, forging: Any, following: Any) -> None:
+    control, without, Attack = c.control, c.without, c.Attack
+
+    @control(
+        "M2 an action's token past 16 bits is another account's",
+        without("rows/action.circom", "RangeChecks(2, TOKEN_BITS())([base, quote]);"),
+    )
+    def of_the_next(scene: Any) -> Any:
+        """Account 1 withdraws what stands under account 2's key."""
+        lie = scene.page([scene.world.deposit(2, 1, 5)], [scene.world.withdraw(1, 5, 1, 10)])
+        lie.set("actionBase", 0, 1 + (1 << 16))
+        signed_by(lie, 0, 1, forging)
+        lie.positions(0, "New", {1: 1000, 2: 1000})
+        lie.positions(1, "New", {1: 995, 2: 1000})
+        lie.set("requestTokens", 0, lie.inputs["accountNewTokens"][1])
+        lie.settle()
+        return Attack(lie)
+
+    @control(
+        "M11 a fee's cap is ranged",
+        without("rows/action.circom", "RangeCheck(FEE_BPS_BITS())(maxFeeBps);"),
+        rows=(1, 2, 3, 1),
+    )
+    def capless(scene: Any) -> Any:
+        """The signed cap of 0 until t read as 16384 until t - 1: one message."""
+        acts = [
+            scene.world.order(1, 5, Side.SELL, (10, 20, 1), fee_bps=0),
+            scene.world.order(2, 5, Side.BUY, (10, 20, 0)),
+        ]
+        lie = scene.unsigned([], acts, [FeeRow(2, 1)])
+        lie.set("actionMaxFeeBps", 0, 1 << 14)
+        lie.set("actionValidUntil", 0, lie.inputs["actionValidUntil"][0] - 1)
+        return Attack(lie)
+
+    @control(
+        "M12 a fee has 64 bits",
+        without("rows/fee.circom", "RangeCheck(AMOUNT_BITS())(amount);"),
+        rows=(1, 2, 3, 2),
+    )
+    def split(scene: Any) -> Any:
+        """A fee of 2 as two fractions, whose words say something else."""
+        acts = [
+            scene.world.order(1, 5, Side.SELL, (10, 20, 2)),
+            scene.world.order(2, 5, Side.BUY, (10, 20, 0)),
+        ]
+        lie = scene.page([], acts, [FeeRow(2, 2)])
+        part = inverse(1 << 16)
+        for name, values in (("feeEnabled", (1, 1)), ("feeToken", (2, 2)), ("feeAmount", (part, (2 - part) % R))):
+            for row, value in enumerate(values):
+                lie.set(name, row, value)
         lie.settle()
         return Attack(lie)
 

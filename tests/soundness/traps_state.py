@@ -44,6 +44,17 @@ def register(c: Any, forging: Any, following: Any) -> None:
         return settled(lie)
 
     @control(
+        "M1 a position has an amount",
+        without("lib/positions.circom", "NonZeroExactlyWhen()(amounts[j], 1 - isEmpty[j]);"),
+    )
+    def nothing_held(scene: Any) -> Any:
+        """A token held with an amount of 0: another leaf for the same balances, and a place taken."""
+        lie = scene.page([scene.world.deposit(1, 1, 5)])
+        lie.positions(0, "New", {1: 1005, 2: 1000, 9: 0})
+        lie.set("requestTokens", 0, lie.inputs["accountNewTokens"][0])
+        return settled(lie)
+
+    @control(
         "M2 a request's token past 16 bits is another account's",
         without("rows/request.circom", "RangeCheck(TOKEN_BITS())(token);"),
     )
