@@ -255,7 +255,9 @@ def test_records_of_a_store(tmp_path: Path) -> None:
         return bool(found)
 
     good = msgspec.to_builtins(BATCH), msgspec.to_builtins(REQUEST)
-    bodies = near.mixed(near.documents(*good), near.documents(*good), st.integers(), st.text(max_size=9), st.floats())
+    bodies = near.mixed(
+        near.documents(*good), near.documents(*good), st.integers(-(2**63), 2**63 - 1), st.text(max_size=9), st.floats()
+    )
     seeds = [(k == 0, near.as_json(one)) for k, one in enumerate(good)]
     odd = [(k == 0, raw) for k, one in enumerate(good) for raw in near.oddities(one)]
     each(st.tuples(st.booleans(), bodies), check, 0.015, seeds, odd=odd if near.LONG else odd[::3])
