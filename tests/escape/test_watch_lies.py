@@ -135,21 +135,21 @@ def test_nobody_leaves_in_a_look_that_saw_nothing(settled, eye, proxy, stored, o
 def from_the_future(proxy):
     def lie(method, result):
         if method == "eth_getBlockByNumber" and result:
-            result["timestamp"] = hex(2**62)
+            result["timestamp"] = hex(int(time.time()) + 30 * 86400)
         return result
 
     proxy.lie = lie
     return proxy
 
 
-def test_a_block_of_the_far_future_is_told_of_and_survived(eye, from_the_future):
+def test_a_block_of_the_future_is_told_of_and_survived(eye, from_the_future):
     watch = eye(url=from_the_future.url)
     watch.look()
     assert watch.rows and all(abs(row["time"] - time.time()) < 3600 for row in watch.rows)
     assert all(describe_row(row).startswith("20") for row in watch.rows)
 
 
-def test_a_block_of_the_far_future_does_not_hide_that_no_node_answers(eye, from_the_future, one_try):
+def test_a_block_of_the_future_does_not_hide_that_no_node_answers(eye, from_the_future, one_try):
     proxy = from_the_future
     first = eye(url=proxy.url)
     first.look()
@@ -183,6 +183,15 @@ def test_an_account_beyond_the_tree_does_not_end_the_watch(settled, eye, proxy):
 
     proxy.lie = lie
     assert watch.look().keys() & {"node_unreachable", "data", "root"}
+    proxy.lie = lambda method, result: result
+    assert watch.look() == {}
+
+
+def test_a_node_that_changes_the_chain_does_not_end_the_watch(settled, eye, proxy):
+    watch = eye(url=proxy.url)
+    assert watch.look() == {}
+    proxy.lie = lambda method, result: "0x1" if method == "eth_chainId" else result
+    assert watch.look() == {"node_unreachable": "warning"}
     proxy.lie = lambda method, result: result
     assert watch.look() == {}
 
