@@ -2,6 +2,7 @@
 
 Nothing in such a file is believed: its digest must fit, the state's root is computed from its leaves again and has to
 be the one the contract logged for that batch, and its block must still be the chain's. Otherwise it is deleted.
+What no root covers - queue, claims, exits - is held against the contract by whoever goes on from it (`Chain`).
 """
 
 from __future__ import annotations
