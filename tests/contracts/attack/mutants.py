@@ -35,6 +35,11 @@ LOCKED_DEPOSIT: Final = """nonReentrant
     {
         _checkToken"""
 OUT: Final = "q.token, q.outcome"
+CALLER: Final = "if (msg.sender != operator) revert NotOperator(msg.sender);"
+TO_BATCHES: Final = f"{CALLER}\n        // solhint"
+TO_ROTATE: Final = f"{CALLER}\n        if (to =="
+EXITS: Final = "external nonReentrant whenFrozen {\n        if (index"
+EXIT_CAP: Final = "kind == Constants.KIND_EXIT ? exitFeeCap : feeCap"
 MUTANTS: Final = (
     Mutant("outstanding is not lowered", "Custody", "        t.outstanding -= amount;\n", short=True),
     Mutant("an exit is not marked", "Escape", "        account.exited = true;\n", short=True),
@@ -61,6 +66,17 @@ MUTANTS: Final = (
     Mutant("trailing data is taken", "Settlement", CANONICAL, CANONICAL.replace("!ok", "false")),
     Mutant("a batch of the last second in time is refused", "Settlement", LAG, LAG.replace("<", "<=")),
     Mutant("a batch of this second is refused", "Settlement", "if (timestamp > block.", "if (timestamp >= block."),
+    Mutant("batches are anybody's to commit", "Settlement", TO_BATCHES, "// solhint"),
+    Mutant("the operator's role is anybody's to give", "Settlement", TO_ROTATE, "if (to =="),
+    Mutant("accounts are anybody's", "RequestQueue", "if (accounts[index].owner != msg.sender)", NEVER),
+    Mutant("two keys may wait", "RequestQueue", "if (accounts[index].keyPending)", NEVER),
+    Mutant("a withdrawal of nobody's account", "Settlement", "if (to == address(0)) revert Unk", f"{NEVER} revert Unk"),
+    Mutant("a deposit has any outcome", "Settlement", "if (q.outcome > 1)", NEVER),
+    Mutant("an opening has an outcome", "Settlement", "if (q.outcome != 0)", NEVER),
+    Mutant("more goes out than there is", "Custody", "if (amount > t.outstanding)", NEVER),
+    Mutant("an exit is beyond the tree", "Escape", "if (index >= treeSize())", NEVER),
+    Mutant("the living exit", "Escape", EXITS, EXITS.replace(" whenFrozen", "")),
+    Mutant("a forced exit costs what others do", "RequestQueue", EXIT_CAP, "feeCap"),
     Mutant("deposits have no lock", "RequestQueue", LOCKED_DEPOSIT, LOCKED_DEPOSIT.removeprefix("nonReentrant")),
 )  # fmt: skip
 
