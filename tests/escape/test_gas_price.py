@@ -149,7 +149,7 @@ def test_what_is_kept_is_not_believed(settled, tmp_path):
     sent = Sent(tmp_path, settled.address, alice.address, told.append)
     for raw in (*bad, good, signed(alice, settled.address, nonce=1)):
         sent.add(raw)
-    chain = fees["chainId"]
+    chain = 1
     assert sent.get_all(0, chain) == [] and sent.get_all(1, chain) == [signed(alice, settled.address, nonce=1)]
     (path,) = tmp_path.iterdir()
     texts = [json.dumps({"format": "proofbook-sent-1", "sent": [raw.hex() for raw in bad]})]

@@ -43,7 +43,8 @@ class Nodes(Rpc):
 
     def __init__(self, url, lie, count=1):
         super().__init__([url + "/" * k for k in range(count)], pause=lambda seconds: None)
-        self.lie, self.calls = lie, Counter()
+        self.lie = lie
+        self.calls: Counter[str] = Counter()
 
     def call(self, method, *parameters):
         self.calls[method] += 1
@@ -210,7 +211,8 @@ def test_a_lie_that_was_kept_does_not_outlive_its_node(settled, nodes, tmp_path,
     """In a checkpoint, and in a process that goes on to another node."""
     bob = parse_address(settled.people["bob"].address)
     honest = Escape(settled.anvil.url, settled.address).owned(bob)
-    rpc, said = nodes(made(settled), 2), []
+    said: list[str] = []
+    rpc = nodes(made(settled), 2)
     lied_to = Chain(rpc, settled.address, cache=tmp_path, every=0)
     lied_to.include(bob)
     lied_to.require()
@@ -364,7 +366,8 @@ def test_a_refused_claim_does_not_end_the_wait_for_a_deadline(settled, stored, l
     """Bob takes no ETH, his dollars come out; alice's key does it."""
     bob = settled.people["bob"].address
     settled.anvil.rpc("anvil_setCode", bob, REVERTS)
-    told, passed = [], []
+    told: list[str] = []
+    passed: list[bool] = []
 
     def pause(seconds):
         if not passed:

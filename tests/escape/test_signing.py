@@ -90,7 +90,8 @@ def test_the_chain_seen_first_is_kept_and_no_other_is_believed(settled, tmp_path
     alone = Escape(Node(settled.anvil.url, after(2)), settled.address, alice)
     alone.refresh()
     with pytest.raises(WrongChain):
-        [alone.refresh() for _ in range(3)]
+        for _ in range(3):
+            alone.refresh()
     assert Pinned(tmp_path, settled.address.lower(), OTHER, print).hold(OTHER) == OTHER
     with pytest.raises(WrongChain):
         Pinned(tmp_path, settled.address.lower(), 0, print).hold(OTHER)
