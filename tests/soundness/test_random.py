@@ -28,9 +28,9 @@ EVERY = {"batch-minimal-0": 1500, "batch-minimal-1": 250, "batch-mainnet-0": 150
 PAGES = EVERY | {"batch-mainnet-2": 20, "slope-minimal-base": 120, "slope-mainnet-base": 110} if LONG else SHORT
 PROOFS = 30 if LONG else 2
 SHARES = {
-    "with a trade": 2, "fill": 1, "larger than its fill": 2, "better than its limit": 2, "fill of account 0": 4,
-    "fill or kill": 6, "second fill": 6, "fee": 3, "cancel": 20, "cancel of an order that filled": 50, "withdraw": 14,
-    "transfer": 16, "deposit": 2, "exit": 4, "exit that pays": 8, "open": 8, "key": 8, "other key": 8, "bounce": 60,
+    "with a trade": 2.5, "fill": 1, "larger than its fill": 2, "better than its limit": 2, "fill of account 0": 4,
+    "fill or kill": 6, "second fill": 6, "fee": 3, "cancel": 20, "cancel of an order that filled": 100, "withdraw": 25,
+    "transfer": 25, "deposit": 2, "exit": 4, "exit that pays": 14, "open": 8, "key": 8, "other key": 8, "bounce": 120,
 }  # fmt: skip
 """One of so many pages must have this; some have several."""
 OF_ONE_ACTION = ("withdraw", "transfer", "cancel", "order", "deposit", "exit", "open", "other key")
@@ -108,7 +108,7 @@ def test_random_pages_are_the_same_to_both(
 def check_seen(compared: Compared, actions: int) -> None:
     """Check that the pages had something in them: of few pages nothing rare is asked, and half as much of the rest."""
     seen, pages = compared.seen, compared.pages
-    asked = {what: share for what, share in SHARES.items() if 4 * share <= pages}
+    asked = {what: share for what, share in SHARES.items() if 2 * share <= pages}
     shares = asked if actions >= 4 else dict.fromkeys(OF_ONE_ACTION, pages)
     wanted = pages if pages >= 100 or actions < 4 else pages // 2
     few = {what: seen[what] for what, share in shares.items() if seen[what] * share < wanted}

@@ -173,13 +173,13 @@ class Trader:
         amount = self._amount(account, token)
         others = [i for i in sorted(room) if self._held(i, token) and i in world.state.accounts]
         mine = [order for order in self.resting if order.account == account]
-        if kind < 0.7 and amount:
+        if kind < 0.6 and amount:
             self.draft.spent[account, token] += amount
-            if kind < 0.35 or not others:
+            if kind < 0.3 or not others:
                 self._act(*world.withdraw(account, self._id(account), token, amount))
             else:
                 self._act(*world.transfer(account, self._id(account), token, amount, rng.choice(others)))
-        elif kind < 0.85:
+        elif kind < 0.72:
             limit = (rng.randint(1, 1000), rng.choice((1, MAX_AMOUNT)))
             self._act(*world.order(account, self._id(account), rng.choice(list(Side)), (0, 0, 0), limit=limit))
         else:
