@@ -254,7 +254,7 @@ def poor(live: Any, populated: Any, tmp_path: Any) -> Iterator[tuple[Any, Any, s
         resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))
 
     process = subprocess.Popen([sys.executable, "-c", RUN, str(directory)], preexec_fn=few)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while not (directory / "operator.url").exists():
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
@@ -271,7 +271,7 @@ def test_idle_connections_do_not_stop_the_operator(poor):
     try:
         for k in range(600):
             door.knock(source=f"127.0.0.{2 + k % 8}")
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         # The node is asked, a prover is started and a batch is settled, all of which needs files.
         while live.by("alice").batch_number() == 0:
             assert process.poll() is None and time.monotonic() < until, "nothing is settled"

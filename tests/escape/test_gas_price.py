@@ -43,7 +43,7 @@ def waiting(settled):
     return [dict(tx) for tx in mine.values()]
 
 
-def until(holds, seconds=60.0):
+def until(holds, seconds=240.0):
     for _ in range(int(seconds / 0.05)):
         if found := holds():
             return found

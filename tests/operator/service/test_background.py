@@ -17,7 +17,7 @@ from proofbook.protocol.errors import ProofbookError
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("live")]
 
 
-async def until(condition, seconds=90):
+async def until(condition, seconds=240):
     for _ in range(int(seconds / 0.02)):
         if condition():
             return

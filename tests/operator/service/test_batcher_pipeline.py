@@ -19,7 +19,7 @@ COIN = 2
 TWO = {"prover_workers": 2, "pipeline_depth": 2}
 
 
-async def until(condition, seconds=90):
+async def until(condition, seconds=240):
     for _ in range(int(seconds / 0.02)):
         if condition():
             return

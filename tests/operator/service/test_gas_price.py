@@ -41,7 +41,7 @@ def is_sent(s, number=1):
     return record is not None and bool(record.raw_tx)
 
 
-async def until(holds, seconds=60.0):
+async def until(holds, seconds=240.0):
     for _ in range(int(seconds / 0.05)):
         if holds():
             return

@@ -84,7 +84,7 @@ class Night(service.Session):  # type: ignore[name-defined,misc]
         return [stage for _, stage in self.operator.batcher.get_stages()]
 
     async def until(
-        self, condition: Callable[[], Any], name: str = "", seconds: float = 60, mine: bool = False
+        self, condition: Callable[[], Any], name: str = "", seconds: float = 240, mine: bool = False
     ) -> None:
         """Wait for something, as long as the operator works; ``mine`` blocks meanwhile."""
         end = time.monotonic() + seconds
