@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from _pytest.nodeid import coerce_node_id
 from eth_account import Account
 from web3 import Web3
 
@@ -33,6 +34,20 @@ SIZE = SIZES["minimal"][0]
 UNTIL = 4_000_000_000
 # L1 keys of nobody: made up for these tests.
 L1_KEYS = {name: "0x" + f"{0xA11CE + k:064x}" for k, name in enumerate(("fee_owner", "alice", "bob"))}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Name each test's group, so that one worker gets all of it and makes its chain and circuits once.
+
+    pytest-xdist 3.8 writes the group into an attribute that pytest 9.2 does not read any more.
+    """
+    if not getattr(config.option, "loadgroup", False):
+        return
+    for item in items:
+        groups = sorted({str(mark.args[0]) for mark in item.iter_markers("xdist_group")})
+        if groups and "@" not in item.nodeid.rpartition("]")[2].rpartition("::")[2]:
+            item._id = coerce_node_id(f"{item.nodeid}@{'_'.join(groups)}")
 
 
 def trading_key(index: int) -> bytes:
