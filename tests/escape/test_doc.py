@@ -5,12 +5,14 @@ Those of `STEPS` are another way to what the others do, so each of its blocks be
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -67,9 +69,27 @@ class Shell:
 
     def _ends(self, command: str, code: int) -> None:
         options = {"cwd": self.folder, "env": self.environment, "timeout": 300}
-        done = subprocess.run(command, shell=True, capture_output=True, text=True, **options)
+        with self._blocks():
+            done = subprocess.run(command, shell=True, capture_output=True, text=True, **options)
         assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
         self.outputs.append(done.stdout)
+
+    @contextlib.contextmanager
+    def _blocks(self):
+        """Make a block now and then, as chains do: the end of an escape waits for some."""
+        over = threading.Event()
+
+        def make():
+            while not over.wait(1.0):
+                self.settled.anvil.mine(1)
+
+        maker = threading.Thread(target=make)
+        maker.start()
+        try:
+            yield
+        finally:
+            over.set()
+            maker.join()
 
     def _watch(self, command: str) -> None:
         """Let it watch until its webhook was told, and stop it."""
