@@ -36,12 +36,14 @@ TRAPS: Final[dict[str, list[str]]] = TABLE.TRAPS
 @pytest.fixture(scope="module")
 def controls() -> set[str]:
     """Return the names that controls report."""
-    others = "".join((HERE / f"test_{name}.py").read_text() for name in ("chain_controls", "hints", "bound"))
+    others = "".join(
+        (HERE / f"test_{name}.py").read_text() for name in ("chain_controls", "exit_control", "hints", "bound")
+    )
     named = {control.name for control in TABLE.CONTROLS}
     assert len(named) == len(TABLE.CONTROLS) and named >= TABLE.FOUND_ALONE
     # A name is put together of the compiler's flag.
     others = "".join(others.replace("{flag}", flag) for flag in ("--O0", "--O2"))
-    return named | set(re.findall(r'"((?:M1[67]|M20|gamma|a value|a signal) [^"]+)"', others))
+    return named | set(re.findall(r'"((?:M1[67]|M2[05]|gamma|a value|a signal) [^"]+)"', others))
 
 
 @pytest.mark.parametrize("trap", list(TRAPS))
@@ -58,13 +60,13 @@ def test_every_named_trap_has_a_control_in_ci(trap: str, controls: set[str], mon
     assert len(short) < 20
 
 
-OF_CONTRACTS: Final = {16, 17, 20}
-"""Rules whose control is a copy of the contract."""
+OF_COPIES: Final = {16, 17, 20, 25}
+"""Rules whose control is a copy of the contract, or of the way out, without the check."""
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_is_attacked(rule: int, controls: set[str]) -> None:
-    if rule in OF_CIRCUITS | OF_CONTRACTS:
+    if rule in OF_CIRCUITS | OF_COPIES:
         assert any(name.startswith(f"M{rule} ") for name in controls)
     tests = "".join(path.read_text() for path in HERE.parent.rglob("test_*.py"))
     assert re.search(rf"^def test(?:_m0?\d+)*_m0?{rule}_", tests, re.MULTILINE)
