@@ -17,6 +17,8 @@ from eth_typing import ChecksumAddress, HexStr
 from eth_utils.abi import abi_to_signature, function_signature_to_4byte_selector
 from hexbytes import HexBytes
 from requests.exceptions import RequestException
+from rlp import decode
+from rlp.sedes import List, big_endian_int
 from web3 import Web3
 from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception
 from web3.types import TxParams, TxReceipt
@@ -33,9 +35,7 @@ _POLL_SECONDS: Final = 0.05
 _MAX_POLL_SECONDS: Final = 1.0
 _RECEIPT_LAG_SECONDS: Final = 5.0
 _REVERT: Final = re.compile("0x([0-9a-fA-F]{2}){4,}")
-_RLP_TEXT: Final = 0x80
 _RLP_LIST: Final = 0xC0
-_RLP_LONG_LIST: Final = 0xF7
 _STANDARD_ERRORS: Final[tuple[dict[str, Any], ...]] = tuple(
     {"type": "error", "name": name, "inputs": [{"name": field, "type": kind} for field, kind in fields]}
     for name, fields in {
@@ -281,13 +281,7 @@ def prices_of(raw: bytes) -> dict[str, int]:
 
 def _legacy_price(raw: bytes) -> int:
     """Return the second item, the price, of a transaction of the first kind, which is a bare RLP list."""
-    at = 1 + max(0, raw[0] - _RLP_LONG_LIST)
-    for _ in range(2):
-        size = raw[at] - _RLP_TEXT
-        item, at = (raw[at : at + 1], at + 1) if size < 0 else (raw[at + 1 : at + 1 + size], at + 1 + size)
-    if size > 32 or at > len(raw):
-        raise ValueError("no price")
-    return int.from_bytes(item, "big")
+    return int(decode(raw, List([big_endian_int, big_endian_int], strict=False))[1])
 
 
 def decode_revert(abi: Sequence[Any], error: ContractLogicError) -> ContractRevert:
