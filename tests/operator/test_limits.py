@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from proofbook.operator.engine import Engine
 from proofbook.operator.limits import SHARES, Allowances, Limits
 from proofbook.operator.sequencer import Sequencer
 from proofbook.operator.settings import Settings
+from proofbook.operator.settlement import ActionEntry
 from proofbook.protocol.table import Flag, Side
 
 COIN, CASH = 1, 2
@@ -77,23 +79,24 @@ def rest(world, count, price=100):
 
 
 def test_an_order_that_meets_more_than_may_wait_is_refused(gated):
-    world = gated(max_pending=10)
+    world = gated(max_pending=13)  # of which a quarter is not for orders
     rest(world, 20)
     before = world.engine.command_seq
     assert world.codes(world.buy(3, 100, 11)) == ["busy"]
     assert (waiting(world), world.engine.command_seq) == (0, before)  # and not journaled
     assert world.codes(world.buy(3, 100, 10)) == []
     assert waiting(world) == 10
-    # Now nothing is taken, but cancels.
-    assert world.codes(world.buy(3, 90, 1)) == world.codes(world.withdraw(3, CASH, 1)) == ["busy"]
-    assert world.codes(world.transfer(3, CASH, 1, 4)) == world.codes(world.cancel(3, 99, hard=True)) == ["busy"]
+    # Now no order is taken, and soon nothing but cancels.
+    assert [world.codes(world.withdraw(account, CASH, 1)) for account in (3, 1, 2)] == [[], [], []]
+    assert world.codes(world.buy(3, 90, 1)) == world.codes(world.withdraw(4, CASH, 1)) == ["busy"]
+    assert world.codes(world.transfer(4, CASH, 1, 3)) == world.codes(world.cancel(4, 99, hard=True)) == ["busy"]
     assert world.codes(world.cancel(1, 19 // 2 + 1)) == []
     settle(world)
     assert world.codes(world.buy(3, 100, 9)) == []
 
 
 def test_what_stands_before_an_order_in_its_group_counts(gated):
-    world = gated(max_pending=10)
+    world = gated(max_pending=13)
     world.sell(4, 90, 40)  # who looks before all of them sees one order that fills any of them
     rest(world, 30)
     world.group = []
@@ -116,6 +119,39 @@ def test_what_is_one_entry_or_none_is_not_counted(gated):
     assert world.codes(world.buy(3, 100, 1000, int(Flag.IOC))) == [] and waiting(world) == 3
 
 
+def test_trades_keep_nobodys_withdrawal_out(gated):
+    """Two accounts that trade with each other for no fee can fill what orders may, and that only."""
+    world = gated(max_pending=4 * SHARES)
+    world.sell(1, 100, 4 * SHARES)
+    told = [world.codes(world.buy(3, 100, 1)) for _ in range(4 * SHARES)]
+    assert told == [[]] * 3 * SHARES + [["busy"]] * SHARES
+    told = [world.codes(world.withdraw(account, CASH, amount)) for account in (1, 2, 4) for amount in (1, 2, 3, 4, 5)]
+    assert told == [*[[]] * 4, ["busy"]] * 3
+
+
+def count_actions(world):
+    log = world.engine.settlement.log
+    return Counter(entry.signed.action.account for entry in log if isinstance(entry, ActionEntry))
+
+
+def test_what_an_account_has_waiting_is_counted_through_seals_and_busts(gated):
+    world = gated()
+    settlement = world.engine.settlement
+    rest(world, 6)
+    for k in range(12):
+        world.withdraw(1 + k % 3, CASH, 1)
+        world.buy(3, 100, 1) if k % 2 else world.transfer(4, CASH, 1, 1)
+        assert settlement.actions_of == count_actions(world)
+    world.seal()
+    world.seal()
+    assert settlement.actions_of == count_actions(world) and settlement.log
+    first, second = (sealed.plan.number for sealed in settlement.in_flight)
+    world.do(c.BatchDropped(second, NOW))
+    assert len(settlement.in_flight) == 1 and settlement.actions_of == count_actions(world)
+    world.do(c.BatchDropped(first, NOW + 2 * HOUR))  # later than all of it is valid: undone
+    assert settlement.actions_of == count_actions(world) == Counter() and not settlement.log
+
+
 def test_one_account_has_its_share_of_free_actions(gated):
     world = gated(max_pending=2 * SHARES)
     world.group = []
@@ -126,9 +162,21 @@ def test_one_account_has_its_share_of_free_actions(gated):
     assert [world.codes(receipt.events) for receipt in receipts] == [[], [], ["busy"], ["busy"], []]
 
 
+@pytest.mark.parametrize("until", [NOW, NOW + HOUR], ids=["expired", "used"])
+def test_a_hard_cancel_that_is_refused_leaves_nothing_however_often_it_comes(gated, until):
+    """It names an order that rests, so no allowance bounds it: the same bytes can come for ever."""
+    world = gated(order_burst=3, order_rate=1)
+    world.sell(1, 100, 1, id=7)
+    if until > NOW:
+        assert world.codes(world.cancel(1, 7, hard=True)) == []
+    before = world.engine.command_seq
+    told = {code for _ in range(50) for code in world.codes(world.cancel(1, 7, hard=True, until=until))}
+    assert (told, world.engine.command_seq) == ({"replayed" if until > NOW else "expired"}, before)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_no_more_than_may_wait_ever_waits_and_nothing_is_refused_that_would_fit(gated, seed):
-    world, rng, wide = gated(max_pending=6), random.Random(seed), 0
+    world, rng, wide = gated(max_pending=8), random.Random(seed), 0
     taken = list(world.commands)
     for _ in range(200):
         world.group = []

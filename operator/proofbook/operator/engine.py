@@ -22,7 +22,7 @@ from proofbook.operator.markets import MarketError, Markets
 from proofbook.operator.matching import Width
 from proofbook.operator.registry import AccountState, Registry, SlotState
 from proofbook.operator.risk import Balance, Ledger
-from proofbook.operator.settlement import ActionEntry, BatchPlan, RequestEntry, Settlement, TradeEntry, get_expiry
+from proofbook.operator.settlement import BatchPlan, RequestEntry, Settlement, TradeEntry, get_expiry
 from proofbook.operator.trading import Live, Trading
 from proofbook.protocol.babyjub import Point
 from proofbook.protocol.errors import InvalidValue
@@ -222,13 +222,16 @@ class Engine:
     def _cancel(self, command: c.Cancel) -> None:
         self.trading.remove(self.find_cancelled(command.signed), _CANCELLED)
 
+    def find_hard_cancelled(self, signed: SignedAction) -> Live | None:
+        """Return the order that a hard cancel takes out, if any; as `find_cancelled` for whatever is refused."""
+        action = self._check_action(signed, _CANCEL, self.config.margin)
+        self.registry.check_cancel(self.registry.get_active(action.account), action.id)
+        return self.trading.find(action.account, action.id)
+
     def _hard_cancel(self, command: c.HardCancel) -> None:
-        action = self._check_action(command.signed, _CANCEL, self.config.margin)
-        state = self.registry.get_active(action.account)
-        self.registry.check_cancel(state, action.id)
-        if live := self.trading.find(action.account, action.id):
+        if live := self.find_hard_cancelled(command.signed):
             self.trading.remove(live, Removal.HARD_CANCELLED)
-        self._admit(command.signed, state)
+        self._admit(command.signed, self.registry.get(command.signed.action.account))
 
     def _withdraw(self, command: c.Withdraw) -> None:
         action = self._check_action(command.signed, ActionType.WITHDRAW, self.config.margin)
@@ -251,7 +254,7 @@ class Engine:
     def _admit(self, signed: SignedAction, state: AccountState) -> None:
         a = signed.action
         self.registry.use_id(state, a.id, SlotState.CLOSED)
-        self.settlement.log.append(ActionEntry(signed))
+        self.settlement.admit(signed)
         self._emit(
             e.ActionAccepted,
             type=a.type,
@@ -368,8 +371,7 @@ class Engine:
         """
         for live in list(self.trading.live.values()):
             self.trading.remove(live, Removal.BUSTED)
-        entries = list(self.settlement.log)
-        self.settlement.log.clear()
+        entries = self.settlement.clear()
         self.ledger.reset(self.settlement.sealed)
         for entry in entries:
             if isinstance(entry, RequestEntry):

@@ -5,8 +5,9 @@ the books as the order finds them, nobody pays for what others sent in their nam
 is replayed was admitted once.
 
 An account has an allowance of commands that come to nothing: orders that rest or are refused, withdrawals that are
-refused. Orders that trade and actions that become rows cost it nothing here; fees and its share bound them. The cancel
-of a resting order is always heard, and one of no order is answered from memory.
+refused. Orders that trade and actions that become rows cost it nothing here: room and its share bound them, and orders
+leave a part of the room to actions, so that trades keep nobody's withdrawal out. The cancel of a resting order is
+always heard, and one that is refused is answered from memory.
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ from proofbook.operator.book import BUY, SELL, Order, crosses
 from proofbook.operator.codes import Code, Refused
 from proofbook.operator.engine import Engine
 from proofbook.operator.settings import Settings
-from proofbook.operator.settlement import ActionEntry
 from proofbook.protocol.messages import Action
 from proofbook.protocol.table import Flag
 
 _FREE: Final = (c.HardCancel, c.Withdraw, c.Transfer)
 SHARES: Final = 16
 """One account's hard cancels, withdrawals and transfers may be one part in so many of what may wait."""
+KEPT: Final = 4
+"""One part in so many of what may wait is kept for these actions."""
 _SIDES: Final = (BUY, SELL)
 _ONE_ENTRY: Final = int(Flag.POST_ONLY | Flag.FOK)
 """An order with one of these meets nobody, or is settled whole."""
 
 
 _SPARE_ACCOUNTS: Final = 1024
-_TOO_FAST: Final = "this account sends more orders that do not trade than the operator takes"
+_TOO_FAST: Final = "this account sends more that does not trade, or is refused, than the operator takes"
 
 
 class Allowances:
@@ -109,7 +111,8 @@ class Limits:
             self._allowances.take(command.signed.action.account)
 
     def _check_order(self, engine: Engine, command: c.PlaceOrder) -> None:
-        room, action, trading = self._get_room(engine), command.signed.action, engine.trading
+        room = self._get_room(engine, self._max_pending // KEPT)
+        action, trading = command.signed.action, engine.trading
         # No order meets more than there are: mostly there is nothing to count.
         if len(trading.live) > room and not action.flags & _ONE_ENTRY and _is_wide(engine, action, room):
             raise Refused(Code.BUSY, f"this order meets more than {room} others, and no more trades may wait now")
@@ -125,19 +128,19 @@ class Limits:
     def _check_free(self, engine: Engine, command: c.HardCancel | c.Withdraw | c.Transfer) -> None:
         """Refuse what costs its sender nothing where so much of an account waits that it crowds others out."""
         account, limit = command.signed.action.account, max(self._max_pending // SHARES, 1)
-        frees = type(command) is c.HardCancel and engine.trading.find(account, command.signed.action.id) is not None
+        # What the engine would refuse is refused here, or it would be journaled each time the same cancel comes.
+        frees = type(command) is c.HardCancel and engine.find_hard_cancelled(command.signed) is not None
         if not frees and self._allowances.is_empty(account):
             raise Refused(Code.BUSY, _TOO_FAST)
         self._get_room(engine)
-        mine = sum(type(e) is ActionEntry and e.signed.action.account == account for e in engine.settlement.log)
-        if mine >= limit:
+        if engine.settlement.actions_of[account] >= limit:
             raise Refused(Code.BUSY, f"{limit} actions of this account wait to be settled")
 
-    def _get_room(self, engine: Engine) -> int:
+    def _get_room(self, engine: Engine, kept: int = 0) -> int:
         """Return how much may still come to wait: L1's requests, with their deadlines, wait behind it."""
-        room = self._max_pending - len(engine.settlement.log)
+        room = self._max_pending - kept - len(engine.settlement.log)
         if room <= 0:
-            raise Refused(Code.BUSY, f"{self._max_pending} trades and actions wait to be settled")
+            raise Refused(Code.BUSY, f"{len(engine.settlement.log)} trades, actions and requests wait to be settled")
         return room
 
 

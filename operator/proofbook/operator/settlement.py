@@ -340,6 +340,8 @@ class Settlement:
     def __init__(self, sizes: tuple[Size, ...], fee_account: int) -> None:
         self._sizes, self._fee_account = sizes, fee_account
         self.log: deque[Entry] = deque()
+        self.actions_of: Counter[int] = Counter()
+        """How many actions of an account are in the log; made of the log, so no state of its own."""
         self.in_flight: deque[Sealed] = deque()
         self.sealed: Holdings = {}
         self.next_number = 1
@@ -350,6 +352,27 @@ class Settlement:
     def limits(self) -> Size:
         """The largest size."""
         return self._sizes[-1]
+
+    def admit(self, signed: SignedAction) -> None:
+        """Append an action to the log."""
+        self.log.append(ActionEntry(signed))
+        self.actions_of[signed.action.account] += 1
+
+    def clear(self) -> list[Entry]:
+        """Empty the log and return what was in it."""
+        entries = list(self.log)
+        self.log.clear()
+        self.actions_of.clear()
+        return entries
+
+    def _count(self, entries: Iterable[Entry], sign: int) -> None:
+        counts = self.actions_of
+        for entry in entries:
+            if type(entry) is ActionEntry:
+                account = entry.signed.action.account
+                counts[account] += sign
+                if not counts[account]:
+                    del counts[account]
 
     def seal(self, latest: int) -> Sealed:
         """Take the longest prefix that fits off the log, which must not be empty. ``latest`` bounds the timestamp."""
@@ -371,6 +394,7 @@ class Settlement:
         sealed = Sealed(self._plan(draft, timestamp), entries, self._replace(draft.holdings), self.last_timestamp)
         for _ in range(count):
             self.log.popleft()
+        self._count(entries, -1)
         self.in_flight.append(sealed)
         self.next_number += 1
         self.next_request += len(draft.requests)
@@ -416,6 +440,7 @@ class Settlement:
         last = self.in_flight.pop()
         self.sealed.update(last.before)
         self.log.extendleft(reversed(last.entries))
+        self._count(last.entries, 1)
         self.next_number -= 1
         self.next_request -= len(last.plan.requests)
         self.last_timestamp = last.last_timestamp
