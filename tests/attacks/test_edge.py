@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import replace as replace_data
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from msgspec.structs import replace
 
 from proofbook.operator.batcher import ProvingFailed
 from proofbook.operator.codes import OperatorError
+from proofbook.operator.settings import TokenName
 
 pytestmark = pytest.mark.xdist_group("live")
 
@@ -99,9 +102,12 @@ QUESTIONS = (
 
 
 def test_no_question_takes_long(populated, tmp_path, session):
-    live, directory = populated, populated.directory(tmp_path / "operator")
+    many = [TokenName(id_, f"T{id_}") for id_ in range(COIN, 5000)]
+    live, directory = populated, populated.directory(tmp_path / "operator", tokens=many)
 
     async def work(s):
+        s.operator._note_tokens([replace_data(s.operator._tokens[-1], id=id_) for id_ in range(1, 5000)])
+        s.operator._tokens_due = math.inf
         await s.client.post("/v1/batches")
         for id_ in range(1, 17):
             await s.post("/v1/orders", live.order(1, "sell", 1000 + id_, 10, id_), 201)

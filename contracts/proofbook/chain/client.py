@@ -214,9 +214,13 @@ class Exchange:
         address, quantum, outstanding, claims = self.read("tokens", token, block=block)
         return TokenInfo(token, Web3.to_checksum_address(address), quantum, outstanding, claims)
 
+    def token_count(self, block: BlockIdentifier = "latest") -> int:
+        """Return how many tokens there are; their ids start at 1."""
+        return int(self.read("tokenCount", block=block))
+
     def tokens(self, block: BlockIdentifier = "latest") -> list[TokenInfo]:
         """Return all tokens, by rising id."""
-        return [self.token(i, block) for i in range(1, int(self.read("tokenCount", block=block)) + 1)]
+        return [self.token(i, block) for i in range(1, self.token_count(block) + 1)]
 
     def claim_of(self, owner: str, token: int) -> int:
         """Return the quanta that wait for an owner."""

@@ -190,8 +190,7 @@ async def post_cancel(data: JSONBody[m.CancelIn], op: Op) -> m.CancelResult:
     _check_working(op)
     signed = parse_cancel(data, op.domain)
     events = await op.submit(c.HardCancel(signed) if data.hard else c.Cancel(signed))
-    lots = {market.symbol: market.lot for market in op.settings.markets}
-    return cancel_result(events, signed.action.account, signed.action.id, data.hard, lots)
+    return cancel_result(events, signed.action.account, signed.action.id, data.hard, op.engine.config.markets)
 
 
 @post("/v1/withdrawals", summary="Withdraw to a claim on L1")
@@ -366,7 +365,8 @@ def _on_protocol_error(request: Request[Any, Any, Any], error: ProofbookError) -
     # `InvalidValue` and its like come from what was sent; the operator's own errors are not the sender's fault.
     if isinstance(error, OperatorError):
         log.error("refused by the operator's state: %s", error)
-        return _answer(ApiError(503, error.code, str(error) if request.url.path == _FLUSH else _STOPPED))
+        flushes = (request.method, request.url.path) == ("POST", _FLUSH)
+        return _answer(ApiError(503, error.code, str(error) if flushes else _STOPPED))
     return _answer(error_from(error))
 
 

@@ -23,7 +23,7 @@ from proofbook.operator.api_models import (
 from proofbook.operator.api_parse import ApiError, refusal
 from proofbook.operator.book import Depth
 from proofbook.operator.engine import Engine
-from proofbook.operator.markets import Market
+from proofbook.operator.markets import Market, Markets
 from proofbook.operator.registry import AccountState, SlotState
 from proofbook.operator.settings import Settings
 from proofbook.operator.settlement import BatchPlan
@@ -123,11 +123,11 @@ def order_result(events: Sequence[ev.Event], lot: int, now: int) -> OrderResult:
     return OrderResult(format_order(order, lot), [format_trade(t) for t in trades])
 
 
-def cancel_result(events: Sequence[ev.Event], account: int, id_: int, hard: bool, lots: dict[str, int]) -> CancelResult:
-    """Return a cancel's answer; ``lots`` are the markets' lots by symbol. `ApiError` for a refusal."""
+def cancel_result(events: Sequence[ev.Event], account: int, id_: int, hard: bool, markets: Markets) -> CancelResult:
+    """Return a cancel's answer; `ApiError` for a refusal."""
     raise_refusal(events)
     removed = next((e for e in events if isinstance(e, ev.OrderRemoved) and (e.account, e.id) == (account, id_)), None)
-    left = removed.lots * lots[removed.symbol] if removed else 0
+    left = removed.lots * markets.by_symbol[removed.symbol].lot if removed else 0
     return CancelResult(account, str(id_), hard, str(left))
 
 
@@ -168,7 +168,7 @@ def format_account(
     state = engine.get_account(index)
     if state is None:
         raise refusal("unknown_account", f"account {index} is not open", account=index)
-    lots = {m.symbol: m.lot for m in settings.markets}
+    markets = engine.config.markets.by_symbol
     balances = [
         BalanceOut(token, settings.get_symbol(token), str(b.total), str(b.available), str(b.reserved))
         for token, b in sorted(engine.get_balances(index).items())
@@ -181,7 +181,7 @@ def format_account(
         pub_y=str(state.key.y),
         paused=state.key_pending,
         balances=balances,
-        open_orders=[format_order(o, lots[o.symbol]) for o in views.get_open_orders(index)],
+        open_orders=[format_order(o, markets[o.symbol].lot) for o in views.get_open_orders(index)],
         pending_requests=[format_request(r) for r in pending],
         next_id=str(get_next_id(state, slots)),
         slots=slots,

@@ -24,7 +24,7 @@ from requests.exceptions import RequestException
 from web3 import Web3
 from web3.exceptions import Web3Exception
 
-from proofbook.chain.client import Exchange, ExchangeConfig
+from proofbook.chain.client import Exchange, ExchangeConfig, TokenInfo
 from proofbook.chain.fees import GWEI
 from proofbook.chain.provider import CarefulProvider
 from proofbook.operator import api_models as m
@@ -65,6 +65,8 @@ WORK: Final = "work"
 RPC_TIMEOUT_S: Final = 30
 TICK_S: Final = 60
 TOKENS_S: Final = 30.0
+GROUP: Final = 1_000
+"""Commands that are done in one turn of the loop, with one sync of the disk."""
 """Seconds between looks at the contract's list of tokens."""
 
 
@@ -112,9 +114,10 @@ class Operator:
         try:
             exchange, config = self._connect()
             self.chain_id: int = exchange.w3.eth.chain_id
-            self._tokens = exchange.tokens()
+            tokens = exchange.tokens()
         except (Web3Exception, RequestException, TypeError) as error:
             raise RpcUnavailable(f"no sensible answer from {self.settings.rpc_url}: {str(error)[:300]}") from error
+        self._note_tokens(tokens)
         self.domain = domain_of(self.chain_id, exchange.address)
         preset, sizes = self.settings.get_preset(), config.sizes
         self._prover = BatchProver(preset, sizes, self.chain_id, exchange.address, self.settings.backend, progress)
@@ -262,8 +265,23 @@ class Operator:
     async def _watch(self) -> None:
         await self.poll()
         if time.monotonic() >= self._tokens_due:
-            self._tokens = await retry(self.settings.rpc_attempts, self._exchange.tokens)
+            self._note_tokens(await retry(self.settings.rpc_attempts, self._read_tokens))
             self._tokens_due = time.monotonic() + TOKENS_S
+
+    def _read_tokens(self) -> list[TokenInfo]:
+        """Return the contract's tokens: those known already if nobody added one, for they never change."""
+        known = self._tokens
+        count = self._exchange.token_count()
+        if known and count == len(known) and self._exchange.token(count).address == known[-1].address:
+            return known
+        return self._exchange.tokens()
+
+    def _note_tokens(self, tokens: list[TokenInfo]) -> None:
+        s, self._tokens = self.settings, tokens
+        self._tokens_out = [
+            m.TokenOut(t.id, s.get_symbol(t.id), t.address.lower(), str(t.quantum), s.get_decimals(t.id))
+            for t in tokens
+        ]
 
     async def _batch(self) -> None:
         """Have settled what is due: enough, or waiting long enough. The batches in flight move on in any case."""
@@ -289,7 +307,9 @@ class Operator:
         return await future
 
     def _do_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
+        if self._waiting:  # whoever asks or waits for L1 has a turn in between
+            asyncio.get_running_loop().call_soon(self._do_waiting)
         try:
             receipts = self._sequencer.submit([command for command, _ in waiting], self.get_now())
         except Exception as error:
@@ -341,10 +361,6 @@ class Operator:
     def get_info(self) -> m.Info:
         """See `proofbook.operator.api.Service`."""
         s, manifest = self.settings, self._prover.exit_artifacts.manifest
-        tokens = [
-            m.TokenOut(t.id, s.get_symbol(t.id), t.address.lower(), str(t.quantum), s.get_decimals(t.id))
-            for t in self._tokens
-        ]
         return m.Info(
             chain_id=self.chain_id,
             contract=self._exchange.address.lower(),
@@ -356,7 +372,7 @@ class Operator:
             slots=s.get_preset().slots,
             root=f"0x{self.batcher.state.root:064x}",
             batches=self.batcher.number,
-            tokens=tokens,
+            tokens=self._tokens_out,
             markets=[format_market(market) for market in s.markets],
             exit_artifacts=m.ExitArtifacts(manifest.zkey_sha256, manifest.wasm_sha256),
         )

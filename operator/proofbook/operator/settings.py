@@ -16,6 +16,7 @@ import logging
 import re
 import tomllib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -72,7 +73,7 @@ class TokenName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decimals: Annotated[int, _within(0, 36)] = 18
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """Everything that is set for one operator. All of it is range-checked when it is read.
 
     Attributes
@@ -165,13 +166,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         except MarketError as error:
             raise SettingsError(str(error)) from error
 
+    @cached_property
+    def _names(self) -> dict[int, TokenName]:
+        return {ETH_TOKEN: TokenName(ETH_TOKEN, "ETH")} | {t.id: t for t in self.tokens}
+
     def get_symbol(self, token: int) -> str:
         """Return what people call a token."""
-        return next((t.symbol for t in self.tokens if t.id == token), "ETH" if token == ETH_TOKEN else f"#{token}")
+        name = self._names.get(token)
+        return name.symbol if name else f"#{token}"
 
     def get_decimals(self, token: int) -> int:
         """Return a token's decimals."""
-        return next((t.decimals for t in self.tokens if t.id == token), 18)
+        name = self._names.get(token)
+        return name.decimals if name else 18
 
 
 def parse_settings(text: str) -> Settings:

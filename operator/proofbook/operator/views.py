@@ -56,7 +56,6 @@ class Views:
     def __init__(self) -> None:
         self.orders: dict[OrderKey, OrderView] = {}
         self.open_of: dict[int, dict[int, OrderView]] = {}
-        self.last_id: dict[int, int] = {}
         # Each market's newest numbers, and all trades by number but those that were busted, thousands at once perhaps.
         self._numbers: dict[str, deque[int]] = {}
         self._trades: dict[int, TradeView] = {}
@@ -81,10 +80,6 @@ class Views:
         trades = map(self._trades.get, reversed(self._numbers.get(symbol, ())))
         return list(islice((trade for trade in trades if trade is not None), limit))
 
-    def _note_id(self, account: int, id_: int) -> None:
-        if id_ > self.last_id.get(account, 0):
-            self.last_id[account] = id_
-
     def _process_order(self, e: ev.OrderAccepted, now: int) -> None:
         account, id_, side = e.account, e.id, _SIDES[e.side]
         order = OrderView(account, id_, e.symbol, side, e.price, e.lots, e.flags, e.valid_until, e.lots)
@@ -95,10 +90,6 @@ class Views:
         if mine is None:
             mine = self.open_of[account] = {}
         mine[id_] = order
-        self._note_id(account, id_)
-
-    def _process_action(self, e: ev.ActionAccepted, now: int) -> None:
-        self._note_id(e.account, e.id)
 
     def _process_request(self, e: ev.RequestApplied, now: int) -> None:
         if e.kind == _OPENING:
@@ -159,7 +150,6 @@ _PROCESSES: Final[dict[type, Callable[[Views, Any, int], None]]] = {
     ev.OrderAccepted: Views._process_order,
     ev.Trade: Views._process_trade,
     ev.OrderRemoved: Views._process_removal,
-    ev.ActionAccepted: Views._process_action,
     ev.RequestApplied: Views._process_request,
     ev.TradeBusted: Views._process_bust,
     ev.ExchangeFrozen: Views._process_freeze,

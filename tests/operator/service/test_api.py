@@ -7,8 +7,11 @@ import hashlib
 
 import pytest
 
+from proofbook.chain.deploy import deploy_contract
 from proofbook.operator import api as api_module
 from proofbook.operator import api_format
+from proofbook.operator import commands as c
+from proofbook.operator import service as service_module
 from proofbook.operator.api_models import MAX_BODY_BYTES
 from proofbook.operator.batcher import ProvingFailed
 from proofbook.operator.journal import JournalError
@@ -84,8 +87,11 @@ def test_what_has_to_be_proven_waits_while_too_much_waits(populated, api):
         # An order is not let in to make more trades than there is room for, and one that makes fewer is.
         for id_ in range(2, 7):
             await s.post(ORDERS, populated.order(1, "sell", 1000, 1, id_), 201)
-        assert await s.refused(ORDERS, populated.order(2, "buy", 1000, 15, 1)) == (429, "busy")
-        assert len((await s.post(ORDERS, populated.order(2, "buy", 1000, 14, 1), 201))["trades"]) == 5
+        assert await s.refused(ORDERS, populated.order(2, "buy", 1000, 14, 1)) == (429, "busy")
+        assert len((await s.post(ORDERS, populated.order(2, "buy", 1000, 13, 1), 201))["trades"]) == 4
+        # Orders leave room to those who want to leave.
+        assert await s.refused(ORDERS, populated.order(2, "buy", 1000, 1, 2)) == (429, "busy")
+        await s.post("/v1/withdrawals", populated.withdrawal(2, ETH_TOKEN, 5, 3), 201)
 
     api(work, max_pending=5)
 
@@ -338,6 +344,57 @@ def test_answers_about_the_exchange(populated, api):
             assert hashlib.sha256(content).hexdigest() == info["exit_artifacts"][f"{kind}_sha256"]
         schema = await s.get("/schema/openapi.json")
         assert "/v1/orders/batch" in schema["paths"]
+
+    api(work)
+
+
+def test_a_token_that_is_added_is_told_and_those_known_are_not_read_again(populated, api, monkeypatch):
+    async def work(s):
+        asked, read = [], s.operator._exchange.token
+
+        def token(*args):
+            asked.append(args[0])
+            return read(*args)
+
+        monkeypatch.setattr(s.operator._exchange, "token", token)
+
+        async def look():
+            asked.clear()
+            s.operator._tokens_due = 0.0
+            await s.operator._watch()
+            return asked
+
+        assert await look() == [COIN]
+        made = deploy_contract(populated.w3, populated.deployer, "TestToken", "More", "MORE", 6)
+        populated.by(populated.deployer).add_token(made.address, 7)
+        assert await look() == [1, COIN, 3]
+        assert await look() == [3]
+        (told,) = (await s.get("/v1/info"))["tokens"][2:]
+        assert told == {"id": 3, "symbol": "#3", "erc20": made.address.lower(), "quantum": "7", "decimals": 18}
+
+    api(work)
+
+
+def test_many_commands_are_done_in_order_and_others_have_their_turn_in_between(api, monkeypatch):
+    monkeypatch.setattr(service_module, "GROUP", 3)
+
+    async def work(s):
+        seen: list[tuple[int, int]] = []
+        turns = [0]
+
+        async def count():
+            while True:
+                turns[0] += 1
+                await asyncio.sleep(0)
+
+        async def tick(k):
+            await s.operator.do(c.Tick(s.operator.engine.now + 1))
+            seen.append((k, turns[0]))
+
+        other = asyncio.create_task(count())
+        await asyncio.gather(*(tick(k) for k in range(10)))
+        other.cancel()
+        assert [k for k, _ in seen] == list(range(10)) and len({turn for _, turn in seen}) == 4
 
     api(work)
 
