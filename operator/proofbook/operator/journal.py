@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.commands import Command, decode_command, encode_command
-from proofbook.operator.disk import is_disk_error
+from proofbook.operator.disk import DATABASE_ERRORS, is_disk_error
 
 SCHEMA_VERSION = 2
 _DIGEST_BYTES = 16
@@ -177,7 +177,7 @@ class Journal:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(statement, rows)
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             kind = JournalDisk if is_disk_error(error) else JournalError

@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar, Final, Literal, TypeVar
 import msgspec
 
 from proofbook.operator.codes import OperatorError
-from proofbook.operator.disk import is_disk_error
+from proofbook.operator.disk import DATABASE_ERRORS, is_disk_error
 
 BATCHES: Final = "batches.sqlite"
 VERSION: Final = 1
@@ -148,7 +148,7 @@ class BatchStore:
                 self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
                 if (found := self.get_meta(name)) != value:
                     raise StoreError(f"{path.name} is of {name} {found}, not {value}")
-        except (sqlite3.Error, StoreError) as error:
+        except (*DATABASE_ERRORS, StoreError) as error:
             self._db.close()
             if isinstance(error, StoreError):
                 raise
@@ -166,7 +166,7 @@ class BatchStore:
         with self._lock:
             try:
                 yield self._db
-            except sqlite3.Error as error:
+            except DATABASE_ERRORS as error:
                 kind = StoreDisk if is_disk_error(error) else StoreError
                 raise kind(f"it can't be read: {error}") from error
 
@@ -176,7 +176,7 @@ class BatchStore:
         with self._lock:
             try:
                 yield self._db
-            except sqlite3.Error as error:
+            except DATABASE_ERRORS as error:
                 kind = StoreDisk if is_disk_error(error) else StoreError
                 raise kind(f"nothing was written: {error}") from error
 

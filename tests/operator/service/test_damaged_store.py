@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from proofbook.operator.batches import StateDiverged, rebuild_state
+from proofbook.operator.journal import Journal, JournalError
 from proofbook.operator.store import BatchRecord, BatchStore, RequestRecord, StoreDisk, StoreError
 from proofbook.operator.watcher import BLOCKS, Watcher
 from proofbook.protocol.state import State
@@ -108,3 +109,20 @@ def test_blocks_that_were_read_can_be_read_again_or_not(tmp_path, text):
     else:
         assert make().block == -1
     store.close()
+
+
+@pytest.mark.parametrize("make", [lambda path: BatchStore(path, "x"), lambda path: Journal(path, "x")])
+def test_a_damaged_name_is_named_as_damage(tmp_path, make):
+    """Where SQLite's own message quotes bytes that are no text, Python's module raises no error of SQLite's."""
+    path = tmp_path / "file.sqlite"
+    make(path).close()
+    whole, told = path.read_bytes(), 0
+    for at in [at for at in range(100, len(whole)) if whole[at]][::7]:
+        path.write_bytes(whole[:at] + b"\x80" + whole[at + 1 :])
+        for extra in ("-wal", "-shm"):
+            path.with_name(path.name + extra).unlink(missing_ok=True)
+        try:
+            make(path).close()
+        except (StoreError, JournalError):
+            told += 1
+    assert told > 20
