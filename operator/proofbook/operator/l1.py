@@ -117,14 +117,17 @@ class L1:
         The contract.
     account : LocalAccount
         The operator's key.
+    chain_id : int
+        The chain that is signed for, and no other, whatever the node says later.
     max_gas_price : int
         The most for a unit of gas, in wei.
     """
 
     def __init__(
-        self, exchange: Exchange, account: LocalAccount, max_gas_price: int = DEFAULT_LIMIT_GWEI * GWEI
+        self, exchange: Exchange, account: LocalAccount, chain_id: int, max_gas_price: int = DEFAULT_LIMIT_GWEI * GWEI
     ) -> None:
         self.exchange = exchange
+        self.chain_id = chain_id
         self.account = account
         self.max_gas_price = max_gas_price
         self.w3 = exchange.w3
@@ -210,7 +213,8 @@ class L1:
         try:
             gas = call.estimate_gas({"from": address}) * (100 + GAS_MARGIN_PERCENT) // 100
             prices: Any = bid(self.w3, rivals, self.max_gas_price)
-            tx: TxParams = call.build_transaction({"from": address, "gas": gas, "nonce": nonce, **prices})
+            fixed = {"from": address, "chainId": self.chain_id, "gas": gas, "nonce": nonce}
+            tx: TxParams = call.build_transaction({**fixed, **prices})
         except ContractLogicError as error:
             raise decode_revert(self.exchange.abi, error) from error
         signed = self.account.sign_transaction(tx)  # type: ignore[arg-type]

@@ -165,7 +165,7 @@ class Operator:
 
     def _compose(self, exchange: Exchange, genesis: State, crash_at: CrashAt, max_lag: int) -> None:
         s = self.settings
-        self._l1 = L1(exchange, self._account, self.settings.max_gas_price_gwei * GWEI)
+        self._l1 = L1(exchange, self._account, self.chain_id, s.max_gas_price_gwei * GWEI)
         options = BatcherOptions(
             s.prove_attempts,
             s.rpc_attempts,

@@ -43,6 +43,11 @@ MAX_FAILURES: Final = 3
 """Transactions of one batch that may be mined and fail, each paid for, before the operator stops."""
 BACK_OFF: Final = 1.5
 """The pause after an offer that the node refused grows by this."""
+MAX_PATIENCE: Final = 10
+"""What no node took is priced anew after ``replace_after_s``, then after twice that, up to so many times.
+
+Every hash is kept and asked for, and a key may be without money for days.
+"""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -69,8 +74,10 @@ class InFlight:
         The chain had it at the last look.
     block : int
         Where it was then; 0 before.
+    offered_at : float, optional
+        When this process first gave the node what is signed now, by the monotonic clock.
     sent_at : float, optional
-        When this process last sent its transaction, by the monotonic clock.
+        When the node last took it.
     sent_block : int
         The newest block when the node was first given what is signed now.
     dear : GasTooDear, optional
@@ -88,6 +95,7 @@ class InFlight:
     proofs_refused: int = 0
     mined: bool = False
     block: int = 0
+    offered_at: float | None = None
     sent_at: float | None = None
     sent_block: int = 0
     dear: GasTooDear | None = None
@@ -174,7 +182,7 @@ class Submitter:
         for batch in flight:
             if batch.number > look.batches and batch.mined:
                 log.warning("batch %d: no longer on the chain, which was reorganised", batch.number)
-                batch.mined, batch.block, batch.sent_at = False, 0, None
+                batch.mined, batch.block, batch.sent_at, batch.offered_at = False, 0, None, None
             elif batch.number <= look.batches and not batch.mined:
                 receipt = await self._find(batch, first)
                 if receipt is None:
@@ -216,7 +224,8 @@ class Submitter:
                 await self._broadcast(batch)  # it may have been dropped
                 batch.refusals = 0
             raise
-        batch.dear, batch.sent_at, batch.sent_block = None, None, look.head
+        batch.dear, batch.sent_at = None, None
+        batch.offered_at, batch.sent_block = time.monotonic(), look.head
         return await self._broadcast(batch)
 
     async def _send_on(self, batch: InFlight, look: Look) -> bool | None:
@@ -225,7 +234,11 @@ class Submitter:
             # Signed in an earlier life or for a chain that is gone: mined too early, it would fail and be paid for.
             if not await self._is_welcome(batch):
                 return False
-            batch.sent_block = look.head
+            if batch.offered_at is None:
+                batch.offered_at, batch.sent_block = time.monotonic(), look.head
+            elif self._is_stale(batch, look):
+                log.warning("batch %d: no node takes its transaction, which is priced anew", batch.number)
+                return None
             return await self._broadcast(batch)
         waited = time.monotonic() - batch.sent_at
         if batch.refusals:
@@ -244,6 +257,12 @@ class Submitter:
         """Return the seconds until the next offer: a node that refuses all of them must not raise it in a moment."""
         return min(self.options.poll_s * BACK_OFF ** min(refusals, 100), self.options.replace_after_s)
 
+    def _is_stale(self, batch: InFlight, look: Look) -> bool:
+        """Tell whether what the node does not take was signed too long ago: for gas of another day, or by mistake."""
+        since = time.monotonic() - (batch.offered_at or 0.0)
+        patience = self.options.replace_after_s * min(len(batch.record.sent), MAX_PATIENCE)
+        return since >= patience and look.head > batch.sent_block
+
     async def _is_welcome(self, batch: InFlight) -> bool:
         """Tell whether the contract would take it now; False while the newest block's clock is behind the batch's."""
         try:
@@ -260,7 +279,13 @@ class Submitter:
         return batch.page, self._requests_of(batch), int(record.c, 16), [int(word, 16) for word in record.proof]
 
     async def _broadcast(self, batch: InFlight) -> bool:
-        """Give it to the node; False where that wants a better offer. Not taken for another reason, it is due again."""
+        """Give it to the node; False where that wants a better offer.
+
+        Raises
+        ------
+        RpcUnavailable
+            When the node does not take it for another reason: it is offered again, and priced anew after a while.
+        """
         try:
             await self._ask(self._l1.broadcast, batch.record.raw_tx)
         except Underpriced as error:

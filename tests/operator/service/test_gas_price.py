@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 
 import pytest
+from msgspec.structs import replace
+from web3.eth import Eth
 
 from proofbook.chain.errors import TransactionFailed
 from proofbook.chain.fees import GWEI
 from proofbook.chain.transactions import prices_of
-from proofbook.operator.l1 import GasTooDear, Underpriced
+from proofbook.operator.l1 import GasTooDear, InsufficientFunds, RpcUnavailable, Underpriced
+from proofbook.operator.submission import MAX_PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("live")]
 
@@ -141,6 +145,84 @@ def test_what_was_signed_when_gas_was_cheap_is_priced_anew(gas, session, tmp_pat
         session(directory, work)
     finally:
         live.anvil.rpc("evm_setAutomine", True)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_no_node_takes_is_priced_anew(gas, session, tmp_path, restarts):
+    """Signed while gas was dear, for more than the key holds: no node takes it, also when gas is cheap again."""
+    live = gas
+    directory = live.directory(tmp_path / "operator")
+    operator = live.people["operator"].address
+    set_base_fee(live, 100)
+    live.anvil.rpc("anvil_setBalance", operator, hex(GWEI * 20_000_000))
+
+    async def dear(s):
+        s.impatient(replace_after_s=0.2)
+        for _ in range(3):
+            with pytest.raises(InsufficientFunds):
+                await s.operator.flush()
+        # No block came: no price would be another.
+        assert len(s.operator.store.get_batch(1).sent) == 1
+        set_base_fee(live, 1)
+        if not restarts:
+            await cheap(s)
+
+    async def cheap(s):
+        s.impatient(replace_after_s=0.2)
+        for _ in range(40):
+            with contextlib.suppress(RpcUnavailable):
+                await s.operator.flush()
+                break
+            live.anvil.mine(1)
+            await asyncio.sleep(0.1)
+        record = s.operator.store.get_batch(1)
+        assert (record.state, len(record.sent), record.nonce) == ("confirmed", 2, 0)
+        assert live.w3.eth.get_transaction(record.tx)["maxFeePerGas"] < 20 * GWEI
+
+    session(directory, dear)
+    if restarts:
+        session(directory, cheap)
+
+
+def test_what_no_node_takes_is_not_signed_at_every_look(live, session, tmp_path):
+    """Each hash is kept and asked for: a key without money for a weekend must not make thousands."""
+
+    async def work(s):
+        s.impatient(replace_after_s=0.1)
+        submitter, times, real = s.operator.batcher._submitter, [], s.operator._l1.sign_commit
+
+        def sign(*args):
+            times.append(time.monotonic())
+            live.anvil.mine(1)
+            return real(*args)
+
+        def refuse(raw):
+            raise TransactionFailed("tx fee exceeds the configured cap")
+
+        s.operator._l1.sign_commit, s.operator._l1.broadcast = sign, refuse
+        while len(times) < 5:
+            with pytest.raises(RpcUnavailable, match="exceeds the configured cap"):
+                await s.operator.flush()
+            live.anvil.mine(1)
+        pauses = [after - before for before, after in itertools.pairwise(times)]
+        assert all(pause >= 0.1 * k for k, pause in enumerate(pauses, 1))
+        # And the pause has an end.
+        (batch,) = s.operator.batcher._flight
+        batch.record = replace(batch.record, sent=["0x"] * 1000)
+        batch.offered_at = time.monotonic() - 0.1 * MAX_PATIENCE
+        assert submitter._is_stale(batch, await submitter.look(0))
+
+    session(live.directory(tmp_path / "operator"), work)
+
+
+def test_a_node_that_names_another_chain_has_nothing_signed_for_it(live, session, tmp_path, monkeypatch):
+    """The transaction could be mined there, by whoever put a contract at the same address; here it never would."""
+
+    async def work(s):
+        monkeypatch.setattr(Eth, "chain_id", property(lambda eth: 5))
+        assert await s.operator.flush() == [1]
+
+    session(live.directory(tmp_path / "operator"), work)
 
 
 def test_an_unknown_rival_of_the_same_nonce_is_outbid(no_blocks, session, tmp_path):
