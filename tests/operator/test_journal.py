@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from proofbook.operator.commands import Freeze, Tick
+from proofbook.operator.commands import CommandError, Freeze, SealBatch, Tick
 from proofbook.operator.journal import Journal, JournalCorrupt, JournalError, JournalLocked, JournalMismatch
 
 TICKS = [Tick(n) for n in range(1, 8)]
@@ -126,6 +126,15 @@ def test_a_failed_write_leaves_nothing(written):
         assert journal.last == 7
         assert journal.append([Tick(9)]) == [8]
     assert _read(written)[-1] == (8, Tick(9))
+
+
+def test_what_could_not_be_read_again_is_not_written(written):
+    with Journal(written, "a") as journal:
+        for number in (10**4200, -(10**4200)):
+            with pytest.raises(CommandError):
+                journal.append([Tick(9), SealBatch(1, number)])
+        assert journal.append([Tick(10)]) == [8]
+    assert _read(written)[-1] == (8, Tick(10))
 
 
 def test_checkpoints_belong_to_the_last_command(written):

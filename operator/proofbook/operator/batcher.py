@@ -305,11 +305,7 @@ class Batcher:
         return sum(not batch.mined for batch in self._flight) < self._options.depth
 
     async def _seal(self) -> BatchPlan | None:
-        settlement = self._engine.settlement
-        _, latest = await retry(self._options.rpc_attempts, self._l1.get_head)
-        if (behind := latest - self._engine.now) > self._options.max_lag > 0:
-            # It would be proven, refused and made anew, with the same old timestamp, without end.
-            raise ClockBehind(f"the operator's clock is {behind} s behind the newest block's: put it right")
+        settlement, latest = self._engine.settlement, await self._get_chain_time()
         number, before = settlement.next_number, len(settlement.log)
         events = await self._submit(c.SealBatch(number, latest))
         plan = self._engine.get_plan(number)
@@ -320,6 +316,17 @@ class Batcher:
         log.info("batch %d: sealed, %d of %d entries", number, len(settlement.in_flight[-1].entries), before)
         self._crash_at("sealed")
         return plan
+
+    async def _get_chain_time(self) -> int:
+        """Return the newest block's time; `ClockBehind` where the operator's is too far behind it.
+
+        A batch would be proven, refused and made anew, with the same old timestamp, without end. And by a node that
+        names the day after tomorrow, all that is unsettled would be too old.
+        """
+        _, latest = await retry(self._options.rpc_attempts, self._l1.get_head)
+        if (behind := latest - self._engine.now) > self._options.max_lag:
+            raise ClockBehind(f"the operator's clock is {behind} s behind the newest block's: put it right")
+        return latest
 
     async def _build(self, plan: BatchPlan) -> None:
         """Put a sealed batch on top of those in flight, with its record as it stands or a new one."""
@@ -435,9 +442,7 @@ class Batcher:
             batch.proofs_refused += 1
             batch.record = self._write(replace(batch.record, state="built", proof=[], raw_tx="", tx=""), "built")
         elif revert.name in _TOO_OLD:
-            _, latest = await retry(attempts, self._l1.get_head)
-            config = await retry(attempts, self._l1.exchange.config)
-            await self._drop(batch.number, latest - config.max_lag)
+            await self._drop(batch.number, await self._get_chain_time() - self._options.max_lag)
         else:
             raise CommitRefused(f"batch {batch.number}: {revert}") from revert
         return True

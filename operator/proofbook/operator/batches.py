@@ -76,18 +76,18 @@ class BatcherOptions:
     replace_after_s : float
         Seconds after which a transaction that waits is outbid.
     max_lag : int
-        Seconds by which the contract takes a batch late; 0 where that is not known.
+        Seconds by which the contract takes a batch late.
     """
 
     prove_attempts: int
     rpc_attempts: int
     confirmations: int
     poll_s: float
+    max_lag: int
     start_block: int = 0
     first_pause_s: float = 1.0
     replace_after_s: float = REPLACE_AFTER_S
     depth: int = 2
-    max_lag: int = 0
 
 
 # --- requests

@@ -144,8 +144,17 @@ _decoder: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 
 
 def encode_command(command: Command) -> bytes:
-    """Return a command as JSON bytes."""
-    return _encoder.encode(command)
+    """Return a command as JSON bytes.
+
+    Raises
+    ------
+    CommandError
+        For one that `decode_command` would not take: a journal with it could not be read again.
+    """
+    body = _encoder.encode(command)
+    if len(body) > MAX_COMMAND_BYTES:
+        raise CommandError(f"{len(body)} bytes")
+    return body
 
 
 def decode_command(body: bytes) -> Command:

@@ -30,6 +30,8 @@ from proofbook.protocol.words import Page, actions_calldata, fees_calldata
 
 log = logging.getLogger(__name__)
 MAX_PAUSE_S: Final = 10.0
+MAX_NUMBER: Final = 2**62
+"""Blocks' numbers and timestamps are below it; what is not comes of a node that lies, and is never written down."""
 NONSENSE: Final = (TypeError, ValueError, LookupError, AttributeError)
 """What web3 raises over answers of a form that it does not expect, such as null for a number."""
 _SENT_BEFORE: Final = ("already known", "already imported", "nonce too low", "known transaction")
@@ -133,9 +135,13 @@ class L1:
         self.w3 = exchange.w3
 
     def get_head(self) -> tuple[int, int]:
-        """Return number and timestamp of the newest block."""
+        """Return number and timestamp of the newest block; `ChainError` where they are none."""
         block = self.w3.eth.get_block("latest")
-        return block["number"], block["timestamp"]
+        number, timestamp = block["number"], block["timestamp"]
+        for told in (number, timestamp):
+            if not (isinstance(told, int) and 0 <= told < MAX_NUMBER):
+                raise ChainError("the newest block has no sensible number and time", "ask another node")
+        return number, timestamp
 
     def find_batch(self, number: int, first_block: int) -> BatchEvent | None:
         """Return a batch's event, None when the chain has no such batch."""

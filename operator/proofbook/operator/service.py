@@ -171,9 +171,9 @@ class Operator:
             s.rpc_attempts,
             s.confirmations,
             s.poll_s,
+            max_lag,
             s.start_block,
             depth=s.get_depth(),
-            max_lag=max_lag,
         )
         pool = ProverPool(s.backend, s.prover_workers, s.prover_threads, s.prove_timeout_s)
         self.batcher = Batcher(

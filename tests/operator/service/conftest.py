@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from proofbook.chain.anvil import Anvil
 from proofbook.chain.client import Exchange
 from proofbook.chain.deploy import DeployConfig, deploy, deploy_contract, read_verifying_key
 from proofbook.operator.api import create_app
-from proofbook.operator.batcher import BatcherOptions
 from proofbook.operator.markets import Market
 from proofbook.operator.service import Operator
 from proofbook.operator.settings import Settings, TokenName, create_directory, load_settings
@@ -200,8 +200,7 @@ class Session:
     def impatient(self, **changes: Any) -> None:
         """Make the batcher try again at once."""
         values = {"prove_attempts": 2, "rpc_attempts": 2, "confirmations": 0, "poll_s": 0.02, "first_pause_s": 0.01}
-        values["depth"] = self.operator.settings.get_depth()
-        self.operator.batcher._options = BatcherOptions(**values | changes)
+        self.operator.batcher._options = replaced(self.operator.batcher._options, **values | changes)
 
     async def get(self, path: str, status: int = 200) -> Any:
         answer = await self.client.get(path)

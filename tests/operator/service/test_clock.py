@@ -8,6 +8,7 @@ import logging
 import pytest
 from msgspec.structs import replace
 
+from proofbook.chain.errors import ContractRevert
 from proofbook.operator.clock import MAX_AHEAD_S, MAX_APART_S, Clock
 from proofbook.operator.l1 import ClockBehind
 from proofbook.operator.settings import SettingsError, check_times, load_settings
@@ -139,6 +140,34 @@ def test_nothing_is_sealed_by_a_clock_that_is_too_far_behind(populated, session,
     caplog.set_level(logging.WARNING)
     session(live.directory(tmp_path / "operator", clock="wall"), work)
     assert "trouble: clock" in caplog.text
+
+
+def test_a_node_that_names_another_day_has_no_trade_undone(populated, session, tmp_path):
+    """It says that the batch is too old, and of the time that it is a day later: then nothing would be valid any more."""
+    live = populated
+
+    async def work(s):
+        s.operator.clock._wall = live.now
+        for body in (live.order(1, "sell", 1000, 10, 1), live.order(2, "buy", 1000, 10, 1)):
+            await s.post("/v1/orders", body, 201)
+        l1 = s.operator._l1
+        get_head, sign_commit = l1.get_head, l1.sign_commit
+
+        def too_old(*args):
+            number, now = get_head()
+            l1.get_head = lambda: (number, now + 86_400)
+            raise ContractRevert("TimestampTooOld", {})
+
+        l1.sign_commit = too_old
+        with pytest.raises(ClockBehind, match=r"is 86\d{3} s behind the newest block's"):
+            await s.operator.flush()
+        assert s.operator.store.get_batch(1) is not None and s.operator.stopped is None
+        l1.get_head, l1.sign_commit = get_head, sign_commit
+        assert await s.operator.flush()
+        assert (await s.get("/v1/orders/2/1"))["status"] == "filled"
+        assert len((await s.get("/v1/trades?market=COIN-ETH"))["trades"]) == 1
+
+    session(live.directory(tmp_path / "operator", clock="wall"), work)
 
 
 # --- deadlines

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -114,6 +114,18 @@ class Nothing(Fault):
 
     def answer(self, call: dict[str, Any], ask: Any) -> Any:
         return NULL | {"id": call["id"]}
+
+
+class Change(Fault):
+    """It changes what the real node says."""
+
+    def __init__(self, change: Callable[[Any], Any], *methods: str) -> None:
+        super().__init__(*methods)
+        self.change = change
+
+    def answer(self, call: dict[str, Any], ask: Any) -> Any:
+        told = ask(call)
+        return told | {"result": self.change(told["result"])} if "result" in told else told
 
 
 class Lag(Fault):

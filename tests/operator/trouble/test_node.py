@@ -60,3 +60,28 @@ def test_a_node_that_fails_or_lies_is_outlived(night, proxy, fault, report, long
             report("faults", name)
 
     night(work, rpc_url=proxy.url)
+
+
+TIMES = {"before all time": "-0x5", "longer than the journal takes": "-0x" + "f" * 3500, "after all time": hex(2**62)}
+
+
+def test_a_time_that_is_none_is_never_written_down(night, proxy, fault, report):
+    """A batch sealed by it could not be read again at the next start, or would have all that is unsettled undone."""
+
+    async def work(n):
+        await n.settled()
+        for k, (name, told) in enumerate(TIMES.items(), 1):
+            wrong = fault.Change(lambda block, told=told: block | {"timestamp": told}, "eth_getBlockByNumber")
+            with proxy.use(wrong):
+                await n.trade(k)
+                await n.until(lambda: "rpc_unavailable" in n.operator.get_health().trouble, name)
+                await asyncio.sleep(1.0)
+                assert not n.operator.engine.settlement.in_flight and len(n.operator.engine.settlement.log) == 1
+            await n.settled(name)
+            report("faults", f"a block's time {name}")
+
+    async def look(n):
+        await n.settled()
+
+    night(work, rpc_url=proxy.url, clock="wall")
+    night(look)
