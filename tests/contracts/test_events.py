@@ -6,6 +6,7 @@ Blocks are many and errors are made up here, so the node is a stand-in; `test_ch
 from __future__ import annotations
 
 import pytest
+from eth_abi.exceptions import InsufficientDataBytes
 from requests.exceptions import ConnectionError, ConnectTimeout, HTTPError, ReadTimeout
 
 from proofbook.chain.errors import ChainError
@@ -17,8 +18,8 @@ LAST = 200 * CHUNK_BLOCKS - 1
 class Node:
     """A contract whose node answers the k-th question (from 1) with `fate(k, blocks)`: an error, or None."""
 
-    def __init__(self, fate):
-        self.fate, self.asked, self.told = fate, [], []
+    def __init__(self, fate, offset=0):
+        self.fate, self.offset, self.asked, self.told = fate, offset, [], []
         self.contract, self.events = self, {"Event": lambda: self}
 
     def get_logs(self, from_block, to_block):
@@ -26,7 +27,7 @@ class Node:
         if error := self.fate(len(self.asked), self.asked[-1]):
             raise error
         self.told.append((from_block, to_block))
-        return [{"blockNumber": from_block, "logIndex": 0}]
+        return [{"blockNumber": from_block + self.offset, "logIndex": 0}]
 
 
 def read(node, last=LAST):
@@ -82,3 +83,19 @@ def test_a_limit_of_the_node_is_not_tried_again_at_every_step():
     assert is_whole(node)
     refused = sum(blocks > 1_000 for blocks in node.asked)
     assert refused <= 5 + len(node.told) / GROW_AFTER
+
+
+@pytest.mark.parametrize("error", [InsufficientDataBytes("cut short"), OverflowError("too large")])
+def test_events_that_make_no_sense_are_an_error_of_the_chain(error):
+    """eth-abi's errors are of no family that anybody catches, and would end whoever reads events."""
+    node = Node(lambda k, blocks: error)
+    with pytest.raises(ChainError, match="from block 0 on make no sense"):
+        read(node)
+    assert len(node.asked) == 1
+
+
+@pytest.mark.parametrize("offset", [-1, CHUNK_BLOCKS, -(10**30), 10**30])
+def test_events_of_blocks_that_were_not_asked_for_are_refused(offset):
+    """A batch would count as mined where it is not, and a request as deep enough."""
+    with pytest.raises(ChainError, match="events beyond blocks 0 to"):
+        read(Node(lambda k, blocks: None, offset))

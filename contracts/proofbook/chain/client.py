@@ -67,6 +67,12 @@ class QueuedRequest:
         owner = Web3.to_checksum_address(q.owner.to_bytes(20, "big"))
         return (q.kind, q.account, q.token, q.amount, outcome, owner, q.pub_x, q.pub_y, self.fee, self.deadline)
 
+    def hash(self) -> bytes:
+        """Return keccak of its fields, all but id and sender, as the contract keeps it."""
+        q = self.request
+        fields = (q.kind, q.account, q.token, q.amount, q.owner, q.pub_x, q.pub_y, self.fee, self.deadline)
+        return bytes(Web3.keccak(b"".join(field.to_bytes(32, "big") for field in fields)))
+
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo:
@@ -199,6 +205,10 @@ class Exchange:
     def count_requests(self, block: BlockIdentifier = "latest") -> int:
         """Return how many requests were ever queued."""
         return int(self.read("queued", block=block))
+
+    def request_hash(self, id: int, block: BlockIdentifier = "latest") -> bytes:
+        """Return what the contract keeps of a request while it is unserved, see `QueuedRequest.hash`."""
+        return bytes(self.read("requestHash", id, block=block))
 
     def account_count(self) -> int:
         """Return how many account indices were handed out."""

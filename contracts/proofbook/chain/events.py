@@ -130,7 +130,7 @@ def get_events(exchange: Exchange, name: str, first: int, last: int) -> Iterator
     Raises
     ------
     ChainError
-        If the node refuses even a single block, can't be reached, or stays silent.
+        If the node refuses even a single block, can't be reached, stays silent, or tells of what was not asked.
     """
     event, width = exchange.contract.events[name], _widths.setdefault(exchange, _Width())
     at, silent = first, 0
@@ -140,6 +140,8 @@ def get_events(exchange: Exchange, name: str, first: int, last: int) -> Iterator
             found = event().get_logs(from_block=at, to_block=upto)
         except ConnectionError as error:
             raise ChainError(f"the node can't be asked for events of block {at}: {error}") from error
+        except (DecodingError, OverflowError) as error:
+            raise ChainError(f"the node's events from block {at} on make no sense: {error}") from error
         except (Web3Exception, ValueError, RequestException) as error:
             # Nodes limit the range or the number of results, each with words of its own: ask for less. One that says
             # nothing at all may be gone: then every question takes as long as it may.
@@ -150,6 +152,8 @@ def get_events(exchange: Exchange, name: str, first: int, last: int) -> Iterator
             continue
         silent = 0
         width.note_answer()
+        if not all(at <= e["blockNumber"] <= upto for e in found):
+            raise ChainError(f"the node tells of events beyond blocks {at} to {upto}, which it was asked for")
         yield from sorted(found, key=lambda e: (e["blockNumber"], e["logIndex"]))
         at = upto + 1
 

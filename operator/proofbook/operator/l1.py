@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NoReturn, ParamSpec, TypeVar
 
+from eth_abi.exceptions import DecodingError
 from eth_account.signers.local import LocalAccount
 from hexbytes import HexBytes
 from requests.exceptions import RequestException
@@ -32,8 +33,8 @@ log = logging.getLogger(__name__)
 MAX_PAUSE_S: Final = 10.0
 MAX_NUMBER: Final = 2**62
 """Blocks' numbers and timestamps are below it; what is not comes of a node that lies, and is never written down."""
-NONSENSE: Final = (TypeError, ValueError, LookupError, AttributeError)
-"""What web3 raises over answers of a form that it does not expect, such as null for a number."""
+NONSENSE: Final = (TypeError, ValueError, LookupError, AttributeError, OverflowError, DecodingError)
+"""What web3 raises over answers of a form that it does not expect, such as null for a number or data cut short."""
 _SENT_BEFORE: Final = ("already known", "already imported", "nonce too low", "known transaction")
 _UNDERPRICED: Final = ("underpriced", "base fee", "feetoolow", "fee too low", "gas price below")
 """Nodes' words for an offer below the base fee, or not above that of a rival with the same nonce."""
@@ -137,11 +138,7 @@ class L1:
     def get_head(self) -> tuple[int, int]:
         """Return number and timestamp of the newest block; `ChainError` where they are none."""
         block = self.w3.eth.get_block("latest")
-        number, timestamp = block["number"], block["timestamp"]
-        for told in (number, timestamp):
-            if not (isinstance(told, int) and 0 <= told < MAX_NUMBER):
-                raise ChainError("the newest block has no sensible number and time", "ask another node")
-        return number, timestamp
+        return _checked(block["number"]), _checked(block["timestamp"])
 
     def find_batch(self, number: int, first_block: int) -> BatchEvent | None:
         """Return a batch's event, None when the chain has no such batch."""
@@ -153,7 +150,10 @@ class L1:
         found = []
         for tx in hashes:
             with contextlib.suppress(TransactionNotFound):
-                found.append(self.w3.eth.get_transaction_receipt(HexBytes(tx)))
+                receipt = self.w3.eth.get_transaction_receipt(HexBytes(tx))
+                for name in ("status", "blockNumber", "gasUsed"):
+                    _checked(dict(receipt)[name])
+                found.append(receipt)
         return found
 
     def sign_commit(
@@ -266,3 +266,10 @@ class L1:
         except ContractLogicError as error:
             raise decode_revert(self.exchange.abi, error) from error
         raise TransactionFailed(f"transaction {Web3.to_hex(receipt['transactionHash'])} was reverted")
+
+
+def _checked(told: Any) -> int:
+    """Return a number of a block; `ChainError` for what can be none."""
+    if not (isinstance(told, int) and 0 <= told < MAX_NUMBER):
+        raise ChainError("the node names a number that makes no sense", "ask another node")
+    return told

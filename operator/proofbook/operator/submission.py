@@ -375,4 +375,5 @@ class Submitter:
             return None
         if event.new_root != batch.page.header.new_root or event.timestamp != batch.record.timestamp:
             raise StateDiverged(f"the chain's batch {batch.number} is not ours: another operator runs on this key")
-        return next(iter(await self._ask(self._l1.find_receipts, [event.place.tx])), None)
+        receipts = await self._ask(self._l1.find_receipts, [event.place.tx])
+        return next((receipt for receipt in receipts if receipt["blockNumber"] == event.place.block), None)

@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 
 from web3 import Web3
 
-from proofbook.chain.client import Exchange
+from proofbook.chain.client import Exchange, QueuedRequest
 from proofbook.chain.errors import ReorgDetected
 from proofbook.chain.events import ConfirmedBlocks, RequestEvent, requests_since
 from proofbook.operator import commands as c
@@ -137,8 +137,10 @@ class Watcher:
         await self._confirm()
 
     async def _read(self, first: int, last: int) -> None:
-        events = await retry(self._attempts, lambda: list(requests_since(self._exchange, first, last)))
-        await self._check_complete([event.queued.id for event in events], last)
+        told = await retry(self._attempts, lambda: list(requests_since(self._exchange, first, last)))
+        # What is known stays as it is: nothing that comes later of it is newer, unless its block was replaced.
+        events = [event for event in told if event.queued.id >= self._engine.registry.next_request]
+        await self._check([event.queued for event in events], last)
         if events:
             log.info("blocks %d to %d: %d requests", first, last, len(events))
             self._store.put_requests([record_of(event) for event in events])
@@ -147,18 +149,27 @@ class Watcher:
         self._store.set_meta(BLOCKS, json.dumps(self._blocks.known))
         self.block = last
 
-    async def _check_complete(self, numbers: Sequence[int], last: int) -> None:
-        """Refuse events that lack a request: of blocks that it does not have yet, a node may say there are none.
+    async def _check(self, told: Sequence[QueuedRequest], last: int) -> None:
+        """Refuse new requests that are not those of the contract: one too few, too many, or another.
 
-        These blocks would never be read again; `RpcUnavailable` has them read later.
+        Of blocks that it does not have yet, a node may say there are none, and these blocks would never be read again;
+        what was taken in stays. `RpcUnavailable` has them read later.
         """
-        known = self._engine.registry.next_request
-        for number in numbers:
-            if number > known:
-                break
-            known = max(known, number + 1)
-        if known < await retry(self._attempts, self._exchange.count_requests, last):
+        served, end = await retry(self._attempts, self._exchange.queue, last)
+        first = self._engine.registry.next_request
+        for number, request in zip(range(first, end), told, strict=False):
+            if request.id != number:
+                raise RpcUnavailable(f"the node does not tell of request {number}, queued up to block {last}")
+            # Of what is served nothing is kept.
+            if number >= served and await self._get_hash(number, last) != request.hash():
+                raise RpcUnavailable(f"the node tells of another request {number} than the contract has")
+        if (known := first + len(told)) < end:
             raise RpcUnavailable(f"the node does not tell of request {known}, queued up to block {last}")
+        if told and known > end:
+            raise RpcUnavailable(f"the node tells of request {told[-1].id}, {end} were queued up to block {last}")
+
+    async def _get_hash(self, number: int, block: int) -> bytes:
+        return await retry(self._attempts, self._exchange.request_hash, number, block)
 
     async def _catch_up(self) -> None:
         """Note every stored request that the engine has not seen."""

@@ -143,7 +143,7 @@ def test_nothing_is_sealed_by_a_clock_that_is_too_far_behind(populated, session,
 
 
 def test_a_node_that_names_another_day_has_no_trade_undone(populated, session, tmp_path):
-    """It says that the batch is too old, and of the time that it is a day later: then nothing would be valid any more."""
+    """It says that the batch is too old, and that it is a day later: then nothing would be valid any more."""
     live = populated
 
     async def work(s):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as replaced
+
 import pytest
 
 from proofbook.chain.events import requests_since
 from proofbook.operator.batches import ReorgError
 from proofbook.operator.l1 import RpcUnavailable
+from proofbook.operator.watcher import BLOCKS
 from proofbook.protocol.table import ETH_TOKEN
 
 pytestmark = pytest.mark.xdist_group("live")
@@ -237,3 +240,33 @@ def test_requests_that_a_node_leaves_out_are_read_later(populated, session, tmp_
         assert seen(s) == ([], 7) and s.operator.engine.get_balance(2, ETH_TOKEN).total == 1_000_012
 
     session(directory, work)
+
+
+def test_a_request_that_is_known_is_not_another_when_it_is_told_again(populated, session, tmp_path, monkeypatch):
+    """A crash has the same blocks read again, by then from any node: what was used stays what it was."""
+    live = populated
+
+    async def work(s):
+        before = s.operator.store.list_requests(0, 9)
+        assert len(before) == 5
+        s.operator.store.set_meta(BLOCKS, "[]")
+        s.operator.watcher._blocks = s.operator.watcher._reader()
+
+        def changed(*blocks):
+            for event in requests_since(*blocks):
+                request = replaced(event.queued.request, amount=7)
+                yield replaced(event, queued=replaced(event.queued, request=request))
+
+        monkeypatch.setattr("proofbook.operator.watcher.requests_since", changed)
+        await s.operator.poll()
+        assert s.operator.watcher.block == live.w3.eth.block_number
+        assert s.operator.store.list_requests(0, 9) == before
+        # A new one is held against the contract.
+        live.deposit("bob", 2, ETH_TOKEN, 5)
+        with pytest.raises(RpcUnavailable, match="another request 5 than the contract has"):
+            await s.operator.poll()
+        monkeypatch.setattr("proofbook.operator.watcher.requests_since", requests_since)
+        await s.operator.poll()
+        assert s.operator.engine.get_balance(2, ETH_TOKEN).total == 1_000_005
+
+    session(live.directory(tmp_path / "operator"), work)

@@ -7,9 +7,12 @@ import itertools
 
 import pytest
 
+from proofbook.protocol.table import ETH_TOKEN
+
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trouble")]
 
 SEND = "eth_sendRawTransaction"
+RECEIPT = "eth_getTransactionReceipt"
 ABSENT = {
     "delay": lambda f: f.Delay(1.3),
     "connection cut before": lambda f: f.Cut(),
@@ -33,6 +36,9 @@ LIES = {
     "transaction taken, connection cut": lambda f: f.Cut(SEND, after=True),
     "transaction refused: nonce too low": lambda f: f.Refuse("nonce too low", SEND),
     "transaction refused: already known": lambda f: f.Refuse("already known", SEND),
+    "receipts without a status": lambda f: f.Change(lambda r: r and r | {"status": None}, RECEIPT),
+    "receipts of another block": lambda f: f.Change(lambda r: r and r | {"blockNumber": hex(10**9)}, RECEIPT),
+    "receipts of a block below zero": lambda f: f.Change(lambda r: r and r | {"blockNumber": "-0x5"}, RECEIPT),
 }
 
 
@@ -62,6 +68,51 @@ def test_a_node_that_fails_or_lies_is_outlived(night, proxy, fault, report, long
     night(work, rpc_url=proxy.url)
 
 
+def cut(logs):
+    return [entry | {"data": entry["data"][:-64]} for entry in logs]
+
+
+def told_twice(logs):
+    """The last event again, as one of the next request."""
+    more = [
+        entry | {"topics": [entry["topics"][0], hex_word(int(entry["topics"][1], 16) + 1), *entry["topics"][2:]]}
+        for entry in logs[-1:]
+    ]
+    return logs + more
+
+
+def enlarged(logs):
+    """Deposits of more: the third word of the data."""
+    return [entry | {"data": entry["data"][:130] + hex_word(10**6)[2:] + entry["data"][194:]} for entry in logs]
+
+
+def hex_word(number):
+    return f"0x{number:064x}"
+
+
+EVENTS = {"cut short": cut, "of a request that is not there": told_twice, "of another content": enlarged}
+
+
+def test_events_that_are_wrong_are_read_later(populated, night, proxy, fault, report):
+    """Not one of them may be kept: what is stored is read again at every start."""
+    live = populated
+
+    async def work(n):
+        await n.settled()
+        total = n.operator.engine.get_balance(2, ETH_TOKEN).total
+        for k, (name, change) in enumerate(EVENTS.items(), 1):
+            with proxy.use(fault.Change(change, "eth_getLogs")):
+                live.deposit("bob", 2, ETH_TOKEN, 9)
+                await n.until(lambda: "rpc_unavailable" in n.operator.get_health().trouble, name, 30)
+                assert n.operator.store.list_requests(n.operator.engine.registry.next_request, 9) == []
+            now = total + 9 * k
+            await n.until(lambda now=now: n.operator.engine.get_balance(2, ETH_TOKEN).total == now, name)
+            report("faults", f"events {name}")
+        await n.settled()
+
+    night(work, rpc_url=proxy.url)
+
+
 TIMES = {"before all time": "-0x5", "longer than the journal takes": "-0x" + "f" * 3500, "after all time": hex(2**62)}
 
 
@@ -74,7 +125,7 @@ def test_a_time_that_is_none_is_never_written_down(night, proxy, fault, report):
             wrong = fault.Change(lambda block, told=told: block | {"timestamp": told}, "eth_getBlockByNumber")
             with proxy.use(wrong):
                 await n.trade(k)
-                await n.until(lambda: "rpc_unavailable" in n.operator.get_health().trouble, name)
+                await n.until(lambda: "rpc_unavailable" in n.operator.get_health().trouble, name, 30)
                 await asyncio.sleep(1.0)
                 assert not n.operator.engine.settlement.in_flight and len(n.operator.engine.settlement.log) == 1
             await n.settled(name)
