@@ -190,9 +190,9 @@ class Exchange:
         """Return the timestamp of the last batch, 0 before the first."""
         return int(self.read("lastTimestamp"))
 
-    def is_frozen(self) -> bool:
+    def is_frozen(self, block: BlockIdentifier = "latest") -> bool:
         """Tell whether the exchange is frozen."""
-        return bool(self.read("frozen"))
+        return bool(self.read("frozen", block=block))
 
     def operator(self) -> ChecksumAddress:
         """Return the address that commits batches."""

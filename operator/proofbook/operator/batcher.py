@@ -45,7 +45,7 @@ from proofbook.operator.batches import (
 )
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.engine import Engine
-from proofbook.operator.l1 import L1, ClockBehind, RpcUnavailable, retry
+from proofbook.operator.l1 import L1, ClockBehind, FreezeSeen, RpcUnavailable, retry
 from proofbook.operator.proving import BatchProver
 from proofbook.operator.settlement import BatchPlan
 from proofbook.operator.snapshots import Snapshots
@@ -448,9 +448,18 @@ class Batcher:
         return True
 
     async def _freeze(self, revert: ContractRevert) -> None:
-        """End all work, once the batches that the chain has are settled: they count."""
+        """End all work, once the batches that the chain has are settled, since they count, and the freeze is confirmed.
+
+        Raises
+        ------
+        FreezeSeen
+            Before it is: what is frozen in the journal stays so, also where a reorganisation took the freeze away.
+        """
         if any(batch.mined for batch in self._flight):
             return
+        o = self._options
+        if not await retry(o.rpc_attempts, self._l1.is_frozen, o.confirmations, o.start_block):
+            raise FreezeSeen("the exchange is frozen in the newest block") from revert
         await self._forget(0)
         await self._submit(c.Freeze())
         raise Frozen("the exchange is frozen; what is not settled never will be") from revert

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, NoReturn, ParamSpec, TypeVar
 
 from eth_abi.exceptions import DecodingError
 from eth_account.signers.local import LocalAccount
+from eth_typing import BlockNumber
 from hexbytes import HexBytes
 from requests.exceptions import RequestException
 from web3 import Web3
@@ -64,6 +65,12 @@ class ClockBehind(RpcUnavailable):
     """The operator's clock is so far behind that no batch would be taken (code ``clock``); waited for, and told."""
 
     code: ClassVar[str] = "clock"
+
+
+class FreezeSeen(RpcUnavailable):
+    """The exchange is frozen in the newest block, without confirmations yet (code ``freeze_seen``); waited for."""
+
+    code: ClassVar[str] = "freeze_seen"
 
 
 class Underpriced(TransactionFailed):
@@ -139,6 +146,19 @@ class L1:
         """Return number and timestamp of the newest block; `ChainError` where they are none."""
         block = self.w3.eth.get_block("latest")
         return _checked(block["number"]), _checked(block["timestamp"])
+
+    def is_frozen(self, confirmations: int, start_block: int) -> bool:
+        """Tell whether the exchange was frozen so many blocks ago, for good then.
+
+        Parameters
+        ----------
+        confirmations : int
+            Blocks on top.
+        start_block : int
+            The contract's block or an earlier one.
+        """
+        block = self.get_head()[0] - confirmations
+        return block >= start_block and self.exchange.is_frozen(BlockNumber(block))
 
     def find_batch(self, number: int, first_block: int) -> BatchEvent | None:
         """Return a batch's event, None when the chain has no such batch."""

@@ -38,7 +38,7 @@ from proofbook.operator.clock import Clock
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.condition import Condition
 from proofbook.operator.engine import EngineConfig
-from proofbook.operator.l1 import L1, RpcUnavailable, retry
+from proofbook.operator.l1 import L1, FreezeSeen, RpcUnavailable, retry
 from proofbook.operator.limits import Limits
 from proofbook.operator.memory import relax_collector
 from proofbook.operator.native import use_native
@@ -64,6 +64,7 @@ URL_FILE: Final = "operator.url"
 WORK: Final = "work"
 RPC_TIMEOUT_S: Final = 30
 TICK_S: Final = 60
+FREEZE: Final = "freeze"
 TOKENS_S: Final = 30.0
 GROUP: Final = 1_000
 """Commands that are done in one turn of the loop, with one sync of the disk."""
@@ -236,18 +237,33 @@ class Operator:
         if self._error is None:
             log.critical("the operator stops: %s", error)
             self._error = error
+            self.background.trouble.pop(FREEZE, None)
 
     async def poll(self) -> None:
-        """Look at L1 once: time, frozen or not, requests, tokens."""
+        """Look at L1 once: time, frozen or not, requests."""
         attempts = self.settings.rpc_attempts
         self.clock.note(*await retry(attempts, self._l1.get_head))
-        if not self.engine.frozen and await retry(attempts, self._exchange.is_frozen) and not await self._is_mined():
-            await self.do(c.Freeze())
-            self.stop(Frozen("the exchange is frozen on L1"))
         if not self.engine.frozen:
+            await self._look_for_freeze()
+        if not (self.engine.frozen or self._is_freeze_seen()):
             await self.watcher.poll()
         self._tick()
         self.condition.tell()
+
+    async def _look_for_freeze(self) -> None:
+        """Take no orders once a freeze is seen, and freeze the engine, for good, when it has its confirmations."""
+        s = self.settings
+        if not await retry(s.rpc_attempts, self._exchange.is_frozen):
+            self.background.trouble.pop(FREEZE, None)
+            return
+        self.background.trouble[FREEZE] = FreezeSeen.code
+        confirmed = await retry(s.rpc_attempts, self._l1.is_frozen, s.confirmations, s.start_block)
+        if confirmed and not await self._is_mined():
+            await self.do(c.Freeze())
+            self.stop(Frozen("the exchange is frozen on L1"))
+
+    def _is_freeze_seen(self) -> bool:
+        return FREEZE in self.background.trouble
 
     async def _is_mined(self) -> bool:
         """Tell whether the chain has the batch in flight: then it counts, and is settled before the engine freezes."""
@@ -350,9 +366,13 @@ class Operator:
     @property
     def stopped(self) -> m.ErrorBody | None:
         """See `proofbook.operator.api.Service`."""
-        if self._error is None:
-            return None
-        return m.ErrorBody(self._error.code, str(self._error), "see the operator's log")
+        if self._error is not None:
+            return m.ErrorBody(self._error.code, str(self._error), "see the operator's log")
+        if self._is_freeze_seen():
+            # Nothing has stopped, but what is matched now would be void if it stays.
+            text = "the exchange is frozen in the newest block"
+            return m.ErrorBody(FreezeSeen.code, text, "wait until the freeze has its confirmations, or is gone")
+        return None
 
     def get_now(self) -> int:
         """Return the time that orders are judged by, unix seconds."""
@@ -385,7 +405,7 @@ class Operator:
         except StoreError as error:
             self.stop(error)
         return m.Health(
-            status="ok" if self._error is None else "stopped",
+            status="ok" if self.stopped is None else "stopped",
             time=self.get_now(),
             block=max(self.watcher.block, 0),
             next_unconfirmed=str(self.engine.registry.next_unconfirmed),

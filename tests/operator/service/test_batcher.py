@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
+from proofbook.chain.errors import ContractRevert
 from proofbook.chain.events import requests_since
 from proofbook.operator.batcher import (
     CommitRefused,
@@ -16,6 +17,7 @@ from proofbook.operator.batcher import (
     rebuild_state,
 )
 from proofbook.operator.codes import OperatorError
+from proofbook.operator.l1 import FreezeSeen
 from proofbook.operator.service import Operator, WrongExchange
 from proofbook.operator.settings import SettingsError, load_settings
 from proofbook.operator.store import BATCHES, BatchStore
@@ -161,6 +163,23 @@ def test_a_frozen_exchange_ends_the_work(live, session, tmp_path):
     session(directory, work)
 
 
+def test_a_node_that_says_frozen_once_ends_nothing(live, session, tmp_path):
+    async def work(s):
+        l1, real = s.operator._l1, s.operator._l1.sign_commit
+
+        def frozen(*args):
+            raise ContractRevert("IsFrozen", {})
+
+        l1.sign_commit = frozen
+        with pytest.raises(FreezeSeen):
+            await s.operator.flush()
+        assert not s.operator.engine.frozen and s.operator.stopped is None
+        l1.sign_commit = real
+        assert await s.operator.flush() == [1]
+
+    session(live.directory(tmp_path / "operator"), work)
+
+
 def test_a_batch_mined_before_the_freeze_counts(live, session, tmp_path, crash):
     directory = live.directory(tmp_path / "operator")
     live.open("alice", 1)
@@ -180,7 +199,10 @@ def test_a_batch_mined_before_the_freeze_counts(live, session, tmp_path, crash):
     alice.freeze(last.queued)
 
     async def look(s):
-        await s.client.post("/v1/batches")
+        if not s.operator.engine.frozen:
+            assert await s.refused("/v1/orders", live.order(1, "sell", 1000, 10, 1)) == (503, "stopped")
+            assert await s.operator.flush() == [1]
+            await s.operator.poll()
         assert s.operator.engine.frozen and s.operator.batcher.number == 1
         assert s.operator.engine.get_balance(1, ETH_TOKEN).total == 500
         return s.operator.batcher.state.root

@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from proofbook.chain.events import requests_since
 from proofbook.protocol.table import ETH_TOKEN
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trouble")]
@@ -134,3 +135,49 @@ def test_one_reorganisation_after_another(populated, night, report, long):
 
     night(work, confirmations=CONFIRMATIONS)
     report("faults", "reorganisations one after another")
+
+
+async def freeze(n):
+    """Have a request miss its deadline, and freeze; returns when the operator has seen it."""
+    live, alice = n.live, n.live.by("alice")
+    live.deposit("alice", 1, ETH_TOKEN, 33)
+    await n.until(lambda: n.operator.engine.registry.seen)
+    *_, missed = requests_since(alice, live.deployment.block, head(live))
+    live.anvil.increase_time(40_000)
+    alice.freeze(missed.queued)
+    assert await n.stopped() == "freeze_seen"
+    assert n.operator.get_health().status == "stopped" and not n.operator.engine.frozen
+    assert await n.refused("/v1/orders", live.order(1, "sell", 1000, 1, 900)) == (503, "stopped")
+
+
+def test_a_freeze_counts_when_it_has_its_confirmations(populated, night, report):
+    """It is for good in the journal: taken from one block that was dropped, it ends an exchange that lives."""
+    live = populated
+    live.anvil.mine(CONFIRMATIONS)
+
+    async def work(n):
+        await n.settled(mine=True)
+        await n.trade(1)
+        await n.settled(mine=True)
+        await freeze(n)
+        reorganise(live, 1)
+        assert not live.by("alice").is_frozen()
+        for _ in range(PATIENCE * 10):
+            if n.operator.stopped is None:
+                break
+            await asyncio.sleep(0.1)
+        await n.trade(2)
+        await n.settled(mine=True)
+        report("faults", "freeze taken away by a reorganisation")
+        await freeze(n)
+        live.anvil.mine(CONFIRMATIONS - 1)
+        await asyncio.sleep(1.0)
+        assert n.operator.stopped.code == "freeze_seen" and not n.operator.engine.frozen
+        live.anvil.mine(1)
+        for _ in range(PATIENCE * 10):
+            if n.operator.stopped.code == "frozen":
+                break
+            await asyncio.sleep(0.1)
+        assert n.operator.engine.frozen and n.operator.get_health().trouble == []
+
+    night(work, confirmations=CONFIRMATIONS)
