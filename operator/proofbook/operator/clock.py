@@ -51,6 +51,10 @@ class Clock:
         now = self.chain_time if self._follows_chain else min(int(self._wall()), self.chain_time + MAX_AHEAD_S)
         return max(now, at_least)
 
+    def get_latest(self) -> int:
+        """Return the latest time that chain or machine tell, unix seconds: for what must not be missed."""
+        return self.chain_time if self._follows_chain else max(self.chain_time, int(self._wall()))
+
     def find_trouble(self, engine_time: int) -> str | None:
         """Return the code of what is wrong with the time, None if nothing is.
 

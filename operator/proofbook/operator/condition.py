@@ -49,8 +49,8 @@ class Condition:
         codes = set(self._waits.values())
         if (of_time := self._clock.find_trouble(self._engine.now)) is not None:
             codes.add(of_time)
-        # Blocks decide; of two clocks the later one is the safer.
-        now = max(self._clock.chain_time, self._clock.get_now(self._engine.now))
+        # Blocks decide, and go on where this node stands still: of two clocks the later one is the safer.
+        now = self._clock.get_latest()
         if deadline is not None and not self._engine.frozen and (deadline - now) * NEAR_SHARE < self._window:
             codes.add(NEAR)
         return sorted(codes)

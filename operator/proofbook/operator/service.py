@@ -240,7 +240,13 @@ class Operator:
             self.background.trouble.pop(FREEZE, None)
 
     async def poll(self) -> None:
-        """Look at L1 once: time, frozen or not, requests."""
+        """Look at L1 once: time, frozen or not, requests. What is wrong is told also where the node is away."""
+        try:
+            await self._poll()
+        finally:
+            self.condition.tell()
+
+    async def _poll(self) -> None:
         attempts = self.settings.rpc_attempts
         self.clock.note(*await retry(attempts, self._l1.get_head))
         if not self.engine.frozen:
@@ -248,7 +254,6 @@ class Operator:
         if not (self.engine.frozen or self._is_freeze_seen()):
             await self.watcher.poll()
         self._tick()
-        self.condition.tell()
 
     async def _look_for_freeze(self) -> None:
         """Take no orders once a freeze is seen, and freeze the engine, for good, when it has its confirmations."""
