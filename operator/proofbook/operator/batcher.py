@@ -204,7 +204,7 @@ class Batcher:
         Parameters
         ----------
         is_driven : callable
-            Tells whether somebody else goes from step to step: then it is waited for.
+            Tells whether somebody else goes from step to step: then it is waited for. What it raises ends this.
 
         Raises
         ------

@@ -364,7 +364,13 @@ class Operator:
 
     async def _flush(self) -> list[int]:
         await self.poll()
-        return await self.batcher.settle_all(self.background.is_running)
+        return await self.batcher.settle_all(self._is_driven)
+
+    def _is_driven(self) -> bool:
+        """Tell whether the background settles; raises what stopped the operator: then nobody may go on."""
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        return self.background.is_running()
 
     # --- what the API asks
 

@@ -9,6 +9,7 @@ import pytest
 
 from proofbook.operator import commands as c
 from proofbook.operator.background import Background
+from proofbook.operator.batches import ReorgError
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.journal import JournalDisk
 from proofbook.operator.l1 import RpcUnavailable
@@ -221,5 +222,24 @@ def test_flushes_wait_for_the_background_and_do_not_drive_beside_it(populated, s
         s.operator.batcher._submitter.look = lambda confirmed: (_ for _ in ()).throw(RpcUnavailable("gone"))
         with pytest.raises(RpcUnavailable, match="gone"):
             await s.operator.flush()
+
+    session(live.directory(tmp_path / "operator"), work)
+
+
+@pytest.mark.parametrize("driven", [True, False])
+def test_a_flush_does_not_go_on_after_the_operator_has_stopped(live, session, tmp_path, faults, driven):
+    """Whoever waits would else settle by itself what the operator stopped for: a lost request, a broken store."""
+
+    async def work(s):
+        s.impatient()
+        planned = faults(tmp_path, s.operator, batch_1=["hang"])
+        if driven:
+            s.operator.background.repeat(s.operator._batch, 0.0)
+        flush = asyncio.create_task(s.operator.flush())
+        await until(lambda: planned.events() == ["begin 1"])
+        s.operator.stop(ReorgError("request 2 was confirmed, and its block is no longer on the chain"))
+        with pytest.raises(ReorgError):
+            await asyncio.wait_for(flush, 30)
+        assert s.operator.stopped.code == "reorg" and live.by("alice").batch_number() == 0
 
     session(live.directory(tmp_path / "operator"), work)
