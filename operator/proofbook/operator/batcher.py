@@ -218,11 +218,11 @@ class Batcher:
         # What is busted meanwhile can't be waited for.
         while min(goal, self._count_all()) > self._settled and not self._engine.frozen:
             if self._failure:
-                raise self._failure  # found by whoever else drives the same batches
+                raise self._failure.with_traceback(None)  # found by whoever else drives the same batches
             if not is_driven():
                 await self.step()
             elif self._outage is not outage and self._outage:
-                raise self._outage
+                raise self._outage.with_traceback(None)
             else:
                 await self._wait(self._changes)
         return list(range(first, self.number + 1))
@@ -261,7 +261,9 @@ class Batcher:
         """Bring every batch in flight as far as it comes without waiting; tell whether anything moved."""
         async with self._lock:
             if self._failure:
-                raise self._failure  # what failed half-way is not gone on with, until the next start
+                raise self._failure.with_traceback(
+                    None
+                )  # what failed half-way is not gone on with, until the next start
             if self._engine.frozen:
                 await self._forget(0)
                 return False

@@ -250,7 +250,7 @@ class Submitter:
             # No block came: no price would help, and each would be more than the last. It may have been dropped.
             await self._broadcast(batch)
         if batch.dear:
-            raise batch.dear
+            raise batch.dear.with_traceback(None)  # else each look would make it longer
         return False
 
     def _get_pause(self, refusals: int) -> float:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+import traceback
 
 import pytest
 from msgspec.structs import replace
@@ -110,6 +111,9 @@ def test_outbidding_ends_at_the_limit_and_the_health_says_so(no_blocks, session,
         assert prices(live, s)[0][0] == 9 * GWEI
         await asyncio.sleep(1.0)
         assert s.operator.store.get_batch(1).sent == sent and s.operator.stopped is None
+        # Told at every look, what it waits for holds the frames of one.
+        (dear,) = [batch.dear for batch in s.operator.batcher._flight if batch.dear]
+        assert len(list(traceback.walk_tb(dear.__traceback__))) < 20
         # Dropped, it is sent again as it is.
         live.anvil.rpc("anvil_dropAllTransactions")
         await until(lambda: int(live.anvil.rpc("txpool_status")["pending"], 16) == 1)
