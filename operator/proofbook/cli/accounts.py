@@ -133,7 +133,8 @@ def _check_terms(session: Session, any_terms: bool) -> None:
 def _remember(session: Session, index: int) -> None:
     wallet = session.wallet
     wallet.rpc, wallet.api, wallet.contract = session.rpc, session.api_url, session.contract
-    wallet.chain_id, wallet.first_block = int(session.w3.eth.chain_id), session.first_block
+    # The chain that the trading key is derived for, not what the node says by now.
+    wallet.chain_id, wallet.first_block = session.chain_id, session.first_block
     wallet.key_file = session.key_path
     wallet.accounts.append(index)
     save_wallet(session.directory, wallet)
