@@ -112,8 +112,13 @@ def test_outbidding_ends_at_the_limit_and_the_health_says_so(no_blocks, session,
         await asyncio.sleep(1.0)
         assert s.operator.store.get_batch(1).sent == sent and s.operator.stopped is None
         # Told at every look, what it waits for holds the frames of one.
-        (dear,) = [batch.dear for batch in s.operator.batcher._flight if batch.dear]
-        assert len(list(traceback.walk_tb(dear.__traceback__))) < 20
+        s.impatient(replace_after_s=100)
+        (waits,) = [batch for batch in s.operator.batcher._flight if batch.dear]
+        await asyncio.sleep(1.0)
+        same = waits.dear
+        await asyncio.sleep(1.5)
+        assert waits.dear is same and len(list(traceback.walk_tb(same.__traceback__))) < 20
+        s.impatient(replace_after_s=0.2)
         # Dropped, it is sent again as it is.
         live.anvil.rpc("anvil_dropAllTransactions")
         await until(lambda: int(live.anvil.rpc("txpool_status")["pending"], 16) == 1)
