@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from eth_account import Account
 from typer.testing import CliRunner
 
 from proofbook.cli import output
+from proofbook.cli.accounts import _remember
 from proofbook.cli.deployment import Added, check_new, example_markets, parse_token
 from proofbook.cli.main import app
 from proofbook.cli.output import CliError, describe_error
@@ -292,3 +294,14 @@ def test_wallet_files_hold_no_secret():
         "accounts",
         "key_numbers",
     }
+
+
+def test_a_wallet_remembers_the_chain_of_its_trading_key(tmp_path):
+    """A node that names another chain in between would have the wallet derive another key from then on."""
+    session: Any = SimpleNamespace(
+        wallet=WalletFile(), rpc="http://rpc", api_url="http://api", contract=CONTRACT, first_block=7, key_path=""
+    )
+    session.chain_id, session.directory = 31337, tmp_path / "wallet"
+    session.w3 = SimpleNamespace(eth=SimpleNamespace(chain_id=5))
+    _remember(session, 3)
+    assert load_wallet(tmp_path / "wallet").chain_id == 31337
