@@ -167,11 +167,6 @@ class Batcher:
         for left in self._work.glob("batch-*"):
             left.unlink(missing_ok=True)
 
-    def is_pending(self) -> bool:
-        """Tell whether there is anything to settle."""
-        settlement = self._engine.settlement
-        return bool(settlement.log or settlement.in_flight) and not self._engine.frozen
-
     def _count_sealed(self) -> int:
         # The engine forgets a batch a moment before we hear of it.
         number, entries = self._settling
@@ -267,9 +262,16 @@ class Batcher:
             if self._engine.frozen:
                 await self._forget(0)
                 return False
-            moved = self._collect()
-            moved |= await self._fill()
-            return moved | await self._reach_l1()
+            moved, behind = self._collect() | await self._build_sealed(), None
+            try:
+                moved |= await self._seal_wanted()
+            except ClockBehind as error:
+                behind = error  # what was sealed before goes on
+            self._begin_proofs()
+            moved |= await self._reach_l1()
+            if behind:
+                raise behind
+            return moved
 
     async def close(self) -> None:
         """Stop. What was under way is gone on with at the next start."""
@@ -285,23 +287,29 @@ class Batcher:
 
     # --- sealing and building
 
-    async def _fill(self) -> bool:
-        """Build what is sealed, seal what is wanted while there is room, and have all of it proven."""
+    async def _build_sealed(self) -> bool:
+        """Build what the journal has sealed, at the start and after a reorganisation."""
+        sealed = list(self._engine.settlement.in_flight)[len(self._flight) :]
+        for batch in sealed:
+            await self._build(batch.plan)
+        return bool(sealed)
+
+    async def _seal_wanted(self) -> bool:
+        """Seal and build what is wanted while there is room."""
         settlement, moved = self._engine.settlement, False
-        for sealed in list(settlement.in_flight)[len(self._flight) :]:
-            await self._build(sealed.plan)
-            moved = True
         while self._is_room() and settlement.log and self._due > self._count_sealed():
             plan = await self._seal()
             if plan is None:
                 break
             await self._build(plan)
             moved = True
+        return moved
+
+    def _begin_proofs(self) -> None:
         for batch in self._flight:
             if not (batch.record.proof or batch.proving or batch.mined):
                 batch.proving = asyncio.create_task(self._prove(batch))
                 batch.proving.add_done_callback(lambda _: self._notify())
-        return moved
 
     def _is_room(self) -> bool:
         return sum(not batch.mined for batch in self._flight) < self._options.depth

@@ -131,7 +131,11 @@ class Operator:
         self._sizes, self._exchange = sizes, exchange
         try:
             self.store = BatchStore(directory / BATCHES, f"{self.chain_id}:{exchange.address.lower()}")
-            self._compose(exchange, State(preset), crash_at, config.max_lag)
+            try:
+                self._compose(exchange, State(preset), crash_at, config.max_lag)
+            except BaseException:
+                self.store.close()
+                raise
         except BaseException:
             self._sequencer.close()
             raise

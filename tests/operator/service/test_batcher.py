@@ -20,7 +20,7 @@ from proofbook.operator.codes import OperatorError
 from proofbook.operator.l1 import FreezeSeen
 from proofbook.operator.service import Operator, WrongExchange
 from proofbook.operator.settings import SettingsError, load_settings
-from proofbook.operator.store import BATCHES, BatchStore
+from proofbook.operator.store import BATCHES, BatchStore, StoreError
 from proofbook.protocol.state import State
 from proofbook.protocol.table import ETH_TOKEN, MINIMAL
 
@@ -156,7 +156,7 @@ def test_a_frozen_exchange_ends_the_work(live, session, tmp_path):
         live.by("alice").freeze(queued(first))
         answer = await s.client.post("/v1/batches")
         assert (await s.get("/v1/health", 503))["error"]["code"] == "frozen"
-        assert s.operator.engine.frozen and not s.operator.batcher.is_pending()
+        assert s.operator.engine.frozen
         assert answer.status_code in (200, 503)
         assert await s.refused("/v1/orders", live.order(1, "sell", 1000, 10, 1)) == (503, "stopped")
 
@@ -295,6 +295,18 @@ def test_keys_contract_and_settings_must_fit(live, tmp_path):
     with pytest.raises(OperatorError, match="another operator runs"):
         Operator(directory)
     operator.abandon()
+
+
+def test_files_are_closed_when_an_operator_can_not_be_made(live, tmp_path, monkeypatch):
+    closed, close = [], BatchStore.close
+    monkeypatch.setattr(BatchStore, "close", lambda store: (closed.append(store), close(store)))
+    directory = live.directory(tmp_path / "operator")
+    with monkeypatch.context() as patch:
+        patch.setattr("proofbook.operator.service.Watcher", lambda *args: (_ for _ in ()).throw(StoreError("damaged")))
+        with pytest.raises(StoreError):
+            Operator(directory)
+    assert len(closed) == 1
+    Operator(directory).abandon()
 
 
 def test_a_signed_transaction_names_its_nonce(live, tmp_path):

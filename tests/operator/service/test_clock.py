@@ -145,6 +145,26 @@ def test_nothing_is_sealed_by_a_clock_that_is_too_far_behind(populated, session,
     assert "trouble: clock" in caplog.text
 
 
+def test_what_is_mined_is_confirmed_while_the_clock_is_behind(live, session, tmp_path):
+    async def work(s):
+        s.operator.clock._wall = live.now
+        s.impatient(confirmations=1)
+        batcher, l1 = s.operator.batcher, s.operator._l1
+        batcher.want_all()
+        while batcher.get_stages() != [(1, "mined")]:
+            await batcher.step()
+        live.open("alice", 1)
+        await s.operator.poll()
+        batcher.want_all()
+        get_head = l1.get_head
+        l1.get_head = lambda: (get_head()[0], get_head()[1] + 20_000)
+        with pytest.raises(ClockBehind):
+            await batcher.step()
+        assert batcher.number == 1 and s.operator.store.get_batch(1).state == "confirmed"
+
+    session(live.directory(tmp_path / "operator", clock="wall"), work)
+
+
 def test_a_node_that_names_another_day_has_no_trade_undone(populated, session, tmp_path):
     """It says that the batch is too old, and that it is a day later: then nothing would be valid any more."""
     live = populated
