@@ -17,9 +17,9 @@ from proofbook.escape import webhook
 from proofbook.escape.leave import leave
 from proofbook.escape.session import Escape
 from proofbook.protocol.table import RequestKind
-from proofbook.verifier.contract import TOKEN_GAS, read_exchange, vault_of
-from proofbook.verifier.errors import RpcRefused
-from proofbook.verifier.rpc import Rpc
+from proofbook.verifier.contract import MAX_AWAITED, TOKEN_GAS, read_exchange, vault_of
+from proofbook.verifier.errors import RpcRefused, RpcUnavailable
+from proofbook.verifier.rpc import MAX_TRIES, Rpc
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("settled")]
 
@@ -56,9 +56,8 @@ def reverting_transfer(text: str) -> str:
 
 def _revert_with(text: str, at: int) -> bytes:
     words = text.encode()
-    data = (
-        bytes.fromhex("08c379a0") + (32).to_bytes(32, "big") + len(words).to_bytes(32, "big") + words.ljust(32, b"\0")
-    )
+    head = bytes.fromhex("08c379a0") + (32).to_bytes(32, "big") + len(words).to_bytes(32, "big")
+    data = head + words + bytes(-len(words) % 32)
     size = len(data)
     # PUSH1 size, PUSH1 offset, PUSH0, CODECOPY, PUSH1 size, PUSH0, REVERT
     return bytes([0x60, size, 0x60, at + 10, 0x5F, 0x39, 0x60, size, 0x5F, 0xFD]) + data
@@ -80,10 +79,15 @@ def dress(settled):
 # --- tokens that mean ill
 
 
-def test_a_token_whose_name_reads_like_a_busy_node_stops_nobody(settled, dress):
-    address = dress(reverting("try again"))
+@pytest.mark.parametrize("words", ["try again", "[" * 65])
+def test_a_token_whose_name_reads_like_a_busy_node_stops_nobody(settled, dress, words):
+    """Nor does one whose brackets make the answer look nested without end."""
+    address = dress(reverting(words))
     rpc = Rpc(settled.anvil.url, pause=impatient())
-    assert [token.symbol for token in read_exchange(rpc, settled.address).tokens] == ["ETH", "USD", address]
+    exchange = read_exchange(rpc, settled.address)
+    assert [token.symbol for token in exchange.tokens] == ["ETH", "USD", address]
+    with pytest.raises(RpcRefused):
+        vault_of(rpc, exchange, exchange.tokens[-1])
     alice = Escape(rpc, settled.address, settled.people["alice"])
     assert alice.owned().accounts[0].balances == {ETH: 890, USD: 30}
     assert alice.request(1, ETH).step.token == ETH
@@ -119,6 +123,30 @@ def test_a_node_that_is_away_while_a_token_tells_its_name_is_asked_again(settled
     assert names() == ["ETH", usd]
     proxy.mood = lambda n, method: None
     assert names() == ["ETH", "USD"]
+
+
+def test_tokens_that_no_node_answers_for_are_waited_for_a_few_times_in_all(settled, proxy):
+    """Whatever a token does to a node: with a hundred of them, each step out would take half an hour."""
+    count = MAX_AWAITED + 2
+    for k in range(count):
+        address = Web3.to_checksum_address("0x" + f"{0x77 + k:02x}" * 20)
+        settled.anvil.rpc("anvil_setCode", address, reverting("nope"))
+        settled.by(settled.deployer).add_token(address, 1)
+    pauses: list[float] = []
+    rpc = Rpc(proxy.url, pause=pauses.append)
+
+    def mood(n, method):
+        asks_token = method == "eth_call" and "gas" in proxy.asked[-1][1][0]
+        return "broken" if asks_token and proxy.asked[-1][1][0]["to"] != settled.token.address.lower() else None
+
+    proxy.mood = mood
+    exchange = read_exchange(rpc, settled.address)
+    assert len(exchange.tokens) == 2 + count and len(pauses) == (MAX_TRIES - 1) * MAX_AWAITED
+    assert read_exchange(rpc, settled.address) == exchange
+    for token in exchange.tokens[2:]:
+        with pytest.raises(RpcUnavailable):
+            vault_of(rpc, exchange, token)
+    assert len(pauses) == (MAX_TRIES - 1) * MAX_AWAITED
 
 
 def test_m23_a_token_that_reverts_like_a_busy_node_holds_no_other_claim_back(settled, let_pass):

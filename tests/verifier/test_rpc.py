@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -15,6 +16,8 @@ import pytest
 from proofbook.verifier import rpc as module
 from proofbook.verifier.errors import RpcMalformed, RpcRefused, RpcUnavailable
 from proofbook.verifier.rpc import Rpc
+
+MANY = 300_000
 
 
 class Node(HTTPServer):
@@ -129,6 +132,37 @@ def test_what_a_limit_says_of_itself_is_no_revert(node):
     assert ask(node, told(error=error), told(result="0x1")) == "0x1"
 
 
+@pytest.mark.parametrize("words", ["[" * 65, '\\"' + "{" * 65, "\\" + "[" * 65, '"[' * 65])
+def test_brackets_in_what_a_contract_says_are_no_depth(node, words):
+    """A token chooses the text: its brackets would be a failure of the node, asked again and again."""
+    with pytest.raises(RpcRefused):
+        ask(node, told(error={"code": 3, "message": f"execution reverted: {words}"}), told(result="0x1"))
+    assert (node.asked, node.pauses) == (1, [])
+    assert ask(node, told(result=words)) == words
+
+
+@pytest.mark.parametrize("before", ["", '["\\"",', '["\\\\",', '["\\\\\\"]",', '{"a":"]]","b":'])
+def test_depth_behind_texts_is_refused(before):
+    """A text that seemed longer than it is would hide a crash."""
+    assert module._depth(f"{before}{'[' * 65}".encode()) > module.MAX_DEPTH
+
+
+def test_a_text_without_an_end_takes_no_time():
+    began = time.monotonic()
+    assert module._depth(b'"' + b'\\"[' * MANY) == 0
+    assert time.monotonic() - began < 5
+
+
+def test_what_can_be_done_without_is_asked_for_once(node):
+    node.answers, pauses = [(503, b"")], list[float]()
+    rpc = Rpc(f"http://127.0.0.1:{node.server_port}", pause=pauses.append)
+    with pytest.raises(RpcUnavailable), rpc.hasty():
+        rpc.call("eth_call")
+    assert (node.asked, pauses) == (1, [])
+    node.answers, node.asked, rpc._id = [(503, b""), told(result="0x1")], 0, 0
+    assert rpc.call("eth_call") == "0x1" and len(pauses) == 1
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_refusal_by_http_is_not_asked_again(node, status):
     with pytest.raises(RpcUnavailable, match=str(status)):
@@ -169,11 +203,12 @@ def test_several_addresses(node):
     assert Rpc([url, url]).call("eth_chainId") == "0x1"
 
 
-def test_going_on_to_the_next_node_tells_when_all_had_their_turn():
-    rpc = Rpc("http://a,http://b,http://c")
-    assert [(rpc.advance(), rpc.url[-1]) for _ in range(4)] == [(True, "b"), (True, "c"), (False, "a"), (True, "b")]
-    alone = Rpc("http://a")
-    assert [(alone.advance(), alone.url) for _ in range(2)] == [(False, "http://a")] * 2
+def test_going_on_goes_round():
+    rpc, turns = Rpc("http://a,http://b,http://c"), []
+    for _ in range(4):
+        rpc.advance()
+        turns.append(rpc.url[-1])
+    assert turns == ["b", "c", "a", "b"]
 
 
 @pytest.mark.parametrize("other", [told(error={"code": -32000, "message": "already known"}), (503, b""), (200, b"?")])

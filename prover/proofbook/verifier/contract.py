@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -16,8 +17,12 @@ MAX_SIZES: Final = 64
 MAX_SYMBOL: Final = 16
 TOKEN_GAS: Final = 5_000_000
 """What a token may burn over its name or a balance: whoever reads the exchange waits for it."""
+MAX_AWAITED: Final = 3
+"""Questions to tokens that a client waits for, where no node answers them; all others are asked once at a time."""
 _SYMBOLS: Final[WeakKeyDictionary[Rpc, dict[str, str]]] = WeakKeyDictionary()
 """Symbols by address, as long as a client lives: the exchange is read at every step and every look."""
+_UNANSWERED: Final[WeakKeyDictionary[Rpc, set[tuple[str, str]]]] = WeakKeyDictionary()
+"""Addresses and functions of tokens that made no node answer when they were asked last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +274,7 @@ def _symbol(r: Reader, address: str) -> str:
     known = _SYMBOLS.setdefault(r.rpc, {})
     if address not in known:
         try:
-            text = r.read("symbol()", "string", to=address, gas=TOKEN_GAS)[0]
+            text = _of_token(r, address, "symbol()", "string")
         except (AnswerMalformed, RpcRefused):
             text = ""
         except (RpcMalformed, RpcUnavailable):
@@ -277,6 +282,24 @@ def _symbol(r: Reader, address: str) -> str:
         plain = isinstance(text, str) and 0 < len(text) <= MAX_SYMBOL and text.isascii() and text.isalnum()
         known[address] = text if plain else address
     return known[address]
+
+
+def _of_token(r: Reader, token: str, signature: str, returns: str, *arguments: Any) -> Any:
+    """Ask a token; errors as `Reader.read`.
+
+    That no node answers may be the token's doing, and an owner may add a hundred such: few of them are waited for.
+    """
+    unanswered, question = _UNANSWERED.setdefault(r.rpc, set()), (token, signature)
+    is_hasty = question in unanswered or len(unanswered) >= MAX_AWAITED
+    unanswered.add(question)
+    try:
+        with r.rpc.hasty() if is_hasty else nullcontext():
+            found = r.read(signature, returns, *arguments, to=token, gas=TOKEN_GAS)[0]
+    except (AnswerMalformed, RpcRefused):
+        unanswered.discard(question)
+        raise
+    unanswered.discard(question)
+    return found
 
 
 def vault_of(rpc: Rpc, exchange: Exchange, token: Token) -> int:
@@ -290,5 +313,4 @@ def vault_of(rpc: Rpc, exchange: Exchange, token: Token) -> int:
     if token.id == ETH_TOKEN:
         return quantity(rpc.call("eth_getBalance", exchange.address, hex(exchange.block)))
     reader = Reader(rpc, exchange.address, exchange.block)
-    asked = "balanceOf(address)", "uint256", exchange.address
-    return int(reader.read(*asked, to=token.address, gas=TOKEN_GAS)[0])
+    return int(_of_token(reader, token.address, "balanceOf(address)", "uint256", exchange.address))

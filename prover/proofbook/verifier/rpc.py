@@ -37,6 +37,8 @@ _HASTE: Final = 8
 _CALM: Final = 16
 """Good answers after which a range that was refused before is tried again."""
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+"""A JSON string. One that never ends goes on to the end of all: looking for its end again and again takes for ever."""
 _HEX: Final = re.compile("0x[0-9a-fA-F]*")
 _BUSY: Final = (408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529)
 _LIMIT_CODES: Final = (-32005, 429)
@@ -88,7 +90,7 @@ class Rpc:
         self._timeout, self._deadline = timeout, Deadline()
         self._pause, self._tell = pause, tell
         self._at = 0
-        self._advanced = 0
+        self._is_hasty = False
         self._id = 0
         self._span = _FIRST_SPAN
         self._refused_span = 0
@@ -99,18 +101,18 @@ class Rpc:
         """The node that is asked next."""
         return self.urls[self._at]
 
-    def advance(self) -> bool:
-        """Go on to the next node: for what no single answer shows, as a history that does not fit or a stale head.
-
-        Returns
-        -------
-        more : bool
-            Whether this round has a node that was not gone on from. With one node always false; with three true, true,
-            false: so a failure is to be counted once all nodes had their turn.
-        """
+    def advance(self) -> None:
+        """Go on to the next node: for what no single answer shows, as a history that does not fit or a stale head."""
         self._at = (self._at + 1) % len(self.urls)
-        self._advanced = (self._advanced + 1) % len(self.urls)
-        return self._advanced != 0
+
+    @contextlib.contextmanager
+    def hasty(self) -> Iterator[None]:
+        """Ask every node once only while this lasts: for what can be done without."""
+        before, self._is_hasty = self._is_hasty, True
+        try:
+            yield
+        finally:
+            self._is_hasty = before
 
     def call(self, method: str, *parameters: Any) -> Any:
         """Call a method and return its result.
@@ -126,7 +128,8 @@ class Rpc:
         """
         self._id += 1
         failed = _PassingError(_no_answer(method, "nobody was asked"))
-        for attempt in range(MAX_TRIES):
+        tries = 1 if self._is_hasty else MAX_TRIES
+        for attempt in range(tries):
             refused: RpcRefused | RpcTooLarge | None = None
             for _ in self.urls:
                 try:
@@ -138,7 +141,7 @@ class Rpc:
                 self._at = (self._at + 1) % len(self.urls)
             if refused is not None:
                 raise refused
-            if failed.is_final or attempt == MAX_TRIES - 1:
+            if failed.is_final or attempt == tries - 1:
                 raise failed.typed from failed
             seconds = min(MAX_PAUSE_S, max(failed.after, _FIRST_PAUSE_S * 2**attempt))
             if seconds >= _WORTH_TELLING_S:
@@ -371,9 +374,12 @@ def _reverted(code: Any, words: str, told: Any) -> bool:
 
 
 def _depth(text: bytes) -> int:
-    """Return at least how deep JSON nests: where a library has raised Python's recursion limit, depth is a crash."""
+    """Return at least how deep JSON nests: where a library has raised Python's recursion limit, depth is a crash.
+
+    What texts hold is no depth: nodes put a contract's own words there.
+    """
     depth = deepest = 0
-    for bracket in text.translate(None, _NOT_BRACKETS):
+    for bracket in _TEXT.sub(b"", text).translate(None, _NOT_BRACKETS):
         depth += 1 if bracket in b"[{" else -1
         deepest = max(deepest, depth)
     return deepest
