@@ -203,6 +203,41 @@ def test_several_addresses(node):
     assert Rpc([url, url]).call("eth_chainId") == "0x1"
 
 
+FORGOT = {"code": -32000, "message": "missing trie node"}
+
+
+def ask_two(node, method, *answers):
+    """Ask two nodes in turn; return what comes of it."""
+    node.answers, node.asked, node.pauses = list(answers), 0, []
+    url = f"http://127.0.0.1:{node.server_port}"
+    return Rpc([url, url], pause=node.pauses.append).call(method)
+
+
+def test_where_one_refuses_the_busy_one_is_waited_for(node):
+    """It may have what the other one forgot."""
+    busy = told(error={"code": 429, "message": "slow down"})
+    assert ask_two(node, "eth_call", told(error=FORGOT), busy, told(error=FORGOT), told(result="0x1")) == "0x1"
+    assert (node.asked, node.pauses) == (4, [1.0])
+    with pytest.raises(RpcRefused, match="missing trie node"):
+        ask_two(node, "eth_call", *[told(error=FORGOT), (503, b"")] * 8)
+    assert (node.asked, len(node.pauses)) == (8, 3)
+
+
+@pytest.mark.parametrize(
+    ("method", "refusal", "other"),
+    [
+        ("eth_getLogs", FORGOT, (503, b"")),
+        ("eth_sendRawTransaction", FORGOT, (503, b"")),
+        ("eth_call", {"code": 3, "message": "execution reverted"}, (503, b"")),
+        ("eth_call", FORGOT, (200, b"no node at all")),
+    ],
+)
+def test_where_waiting_helps_nobody_a_refusal_is_one_at_once(node, method, refusal, other):
+    with pytest.raises(RpcRefused):
+        ask_two(node, method, told(error=refusal), other, told(result="0x1"))
+    assert (node.asked, node.pauses) == (2, [])
+
+
 def test_going_on_goes_round():
     rpc, turns = Rpc("http://a,http://b,http://c"), []
     for _ in range(4):

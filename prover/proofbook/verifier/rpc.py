@@ -34,6 +34,9 @@ _MAX_LATE: Final = 3
 """Time-outs in a row that events are worth."""
 _HASTE: Final = 8
 """How much less is asked for after one."""
+_BUSY_ROUNDS: Final = 3
+"""Rounds in which a node that is busy is waited for, where another one refused."""
+_SAID_ONCE: Final = ("eth_getLogs", "eth_sendRawTransaction")
 _CALM: Final = 16
 """Good answers after which a range that was refused before is tried again."""
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
@@ -122,32 +125,33 @@ class Rpc:
         RpcUnavailable
             If no node answers, after some tries.
         RpcRefused
-            If one answers with an error, and no other with anything better.
+            If one answers with an error, and no other with anything better, though it was only busy at first.
         RpcMalformed, RpcTooLarge
             If its answer is not JSON-RPC, after some tries, or too large.
         """
         self._id += 1
-        failed = _PassingError(_no_answer(method, "nobody was asked"))
         tries = 1 if self._is_hasty else MAX_TRIES
         for attempt in range(tries):
-            refused: RpcRefused | RpcTooLarge | None = None
-            for _ in self.urls:
-                try:
-                    return self._ask(self.url, method, parameters, self._timeout)
-                except (RpcRefused, RpcTooLarge) as error:
-                    refused = error
-                except _PassingError as error:
-                    failed = error
-                self._at = (self._at + 1) % len(self.urls)
-            if refused is not None:
-                raise refused
-            if failed.is_final or attempt == tries - 1:
-                raise failed.typed from failed
+            answer, errors = self._round(method, parameters)
+            if not errors:
+                return answer
+            failed = _passing_or_raise(method, errors, attempt, attempt == tries - 1)
             seconds = min(MAX_PAUSE_S, max(failed.after, _FIRST_PAUSE_S * 2**attempt))
             if seconds >= _WORTH_TELLING_S:
                 self._tell(f"{failed.typed.message}; asking again in {seconds:.0f} s")
             self._pause(seconds)
         raise AssertionError("unreachable")
+
+    def _round(self, method: str, parameters: Sequence[Any]) -> tuple[Any, list[_Failure]]:
+        """Ask each node once until one answers; returns its answer, or what came in place of one from each."""
+        errors: list[_Failure] = []
+        for _ in self.urls:
+            try:
+                return self._ask(self.url, method, parameters, self._timeout), []
+            except (RpcRefused, RpcTooLarge, _PassingError) as error:
+                errors.append(error)
+            self.advance()
+        return None, errors
 
     def broadcast(self, raw: str) -> Any:
         """Give a signed transaction to all nodes, and return what the one that is asked first makes of it.
@@ -189,7 +193,7 @@ class Rpc:
         ):
             if response.status_code in _BUSY:
                 after = _retry_after(response.headers.get("Retry-After", ""))
-                raise _PassingError(_no_answer(method, f"HTTP {response.status_code}"), after)
+                raise _PassingError(_no_answer(method, f"HTTP {response.status_code}"), after, is_busy=True)
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise RpcMalformed(f"{method}: the answer is packed", "is this the address of a node?")
             answer = bytearray()
@@ -311,9 +315,37 @@ def _is_url(text: str) -> bool:
 class _PassingError(Exception):
     """Something that may pass: the node is asked again, or another one."""
 
-    def __init__(self, typed: RpcUnavailable | RpcMalformed, after: float = 0.0, is_final: bool = False) -> None:
+    def __init__(
+        self,
+        typed: RpcUnavailable | RpcMalformed,
+        after: float = 0.0,
+        is_final: bool = False,
+        is_busy: bool = False,
+    ) -> None:
         super().__init__(str(typed))
-        self.typed, self.after, self.is_final = typed, after, is_final
+        self.typed, self.after, self.is_final, self.is_busy = typed, after, is_final, is_busy
+
+
+_Failure = RpcRefused | RpcTooLarge | _PassingError
+
+
+def _passing_or_raise(method: str, errors: Sequence[_Failure], attempt: int, is_last: bool) -> _PassingError:
+    """Return what is worth asking again for, of one round's errors; raise what is final.
+
+    A refusal is, unless another node was only busy, and may know what this one forgot: but not for long. Events are
+    asked for in smaller ranges then, transactions are signed anew, and a contract says the same wherever it is asked.
+    """
+    refusals = [error for error in errors if not isinstance(error, _PassingError)]
+    passing = [error for error in errors if isinstance(error, _PassingError)]
+    if refusals:
+        busy = [error for error in passing if error.is_busy]
+        is_said = method in _SAID_ONCE or any(isinstance(e, RpcRefused) and e.reverted for e in refusals)
+        if not busy or is_said or is_last or attempt >= _BUSY_ROUNDS:
+            raise refusals[-1]
+        return busy[-1]
+    if passing[-1].is_final or is_last:
+        raise passing[-1].typed from passing[-1]
+    return passing[-1]
 
 
 def _no_answer(method: str, error: Exception | str) -> RpcUnavailable:
@@ -361,7 +393,7 @@ def _refuse(method: str, refusal: Any) -> None:
     # -32005 is "limit exceeded": of results, where events are asked for, which no patience mends but a smaller range.
     is_busy = any(word in words for word in _PASSING) or (code in _LIMIT_CODES and method != "eth_getLogs")
     if is_busy and not reverted:
-        raise _PassingError(_no_answer(method, reason), after=1.0)
+        raise _PassingError(_no_answer(method, reason), after=1.0, is_busy=True)
     error = RpcRefused(f"{method}: {reason}")
     error.reverted = reverted
     error.answer = {"code": code, "message": reason, "data": parts.get("data")}
