@@ -40,6 +40,7 @@ def save_memory(path: Path, memory: Memory, progress: Progress) -> None:
         "code_hash": memory.code_hash,
         "keys_hash": memory.keys_hash,
         "bad_proofs": dict(memory.bad_proofs),
+        "bad_at": {number: [block, str(root)] for number, (block, root) in memory.bad_at.items()},
         "proofs_from": memory.proofs_from,
         "own_keys": {index: [str(x), str(y)] for index, (x, y) in memory.own_keys.items()},
         "balances": {index: dict(balances) for index, balances in memory.balances.items()},
@@ -64,6 +65,9 @@ def _read(told: Any) -> Memory:
         code_hash=_text(told["code_hash"]),
         keys_hash=_text(told["keys_hash"]),
         bad_proofs={_number(number): _text(text) for number, text in told["bad_proofs"].items()},
+        bad_at={
+            _number(number): (_number(block), _number(root)) for number, (block, root) in told.get("bad_at", {}).items()
+        },
         proofs_from=_number(told["proofs_from"]),
         own_keys={_number(index): (_number(x), _number(y)) for index, (x, y) in told["own_keys"].items()},
         balances={

@@ -40,10 +40,8 @@ ESCAPE_ON: Final = frozenset(
     }
 )
 """Alerts on which the escape begins by itself, where that was asked for."""
-DOUBTFUL: Final = frozenset(
-    {"books", "chain_stale", "code_changed", "data", "exit_wrong", "keys_changed", "node_unreachable", "root"}
-)
-"""Alerts that come of a node that lies or stands still, more often than not: the next look is at another, if any."""
+DOUBTFUL: Final = ESCAPE_ON | {"chain_stale", "exit_wrong", "node_unreachable"}
+"""Alerts that a node alone can cause, by a lie or by standing still: the next look is at another, if any."""
 _DATA: Final = ("requests_missing", "request_changed", "batches_missing", "batch_unreadable")
 
 
@@ -179,6 +177,8 @@ class Memory:
         As they were first seen.
     bad_proofs : mapping of int to str
         Batches whose proof does not hold, and why.
+    bad_at : mapping of int to (int, int)
+        Of those: the block that they are said to be in, and the root that they lead to.
     proofs_from : int
         The first batch whose proof was checked.
     own_keys : mapping of int to (int, int)
@@ -196,6 +196,7 @@ class Memory:
     code_hash: str = ""
     keys_hash: str = ""
     bad_proofs: Mapping[int, str] = field(default_factory=dict)
+    bad_at: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     proofs_from: int = 0
     own_keys: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     balances: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
@@ -231,6 +232,17 @@ def judge(sight: Sight, memory: Memory, limits: Limits) -> tuple[tuple[Alert, ..
 def worst(alerts: tuple[Alert, ...]) -> Severity:
     """Return the highest severity among alerts, that of nothing without any."""
     return max((alert.severity for alert in alerts), default=Severity.INFO)
+
+
+def reasons_of(alerts: tuple[Alert, ...]) -> list[str]:
+    """Return the codes of those that are reasons to leave."""
+    return sorted({alert.code for alert in alerts if alert.code in ESCAPE_ON})
+
+
+def is_word(alerts: tuple[Alert, ...]) -> bool:
+    """Tell whether a look says anything of reasons to leave: neither a blind one nor an old block that shows none."""
+    codes = {alert.code for alert in alerts}
+    return "node_unreachable" not in codes and (bool(codes & ESCAPE_ON) or "chain_stale" not in codes)
 
 
 def _blind(sight: Sight, memory: Memory, limits: Limits) -> Alert:

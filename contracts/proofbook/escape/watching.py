@@ -7,7 +7,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 
 from proofbook.escape.artifacts import check_exit_artifacts
+from proofbook.escape.batch_proofs import BatchProofs
 from proofbook.escape.errors import ArtifactsMismatch, ArtifactsMissing, WatchStopped
 from proofbook.escape.leave import leave
 from proofbook.escape.memory import load_memory, save_memory
@@ -23,9 +24,9 @@ from proofbook.escape.owned import Owned, next_step, owned_of
 from proofbook.escape.readings import gas_to_leave, keys_hash, owed, queued_at, trading_keys
 from proofbook.escape.resort import last_resort
 from proofbook.escape.session import Done, Escape
+from proofbook.escape.votes import Votes
 from proofbook.escape.watch import (
     DOUBTFUL,
-    ESCAPE_ON,
     EXIT_CODES,
     EXIT_ESCAPED,
     Alert,
@@ -33,7 +34,9 @@ from proofbook.escape.watch import (
     Memory,
     Severity,
     Sight,
+    is_word,
     judge,
+    reasons_of,
     worst,
 )
 from proofbook.escape.webhook import Webhook
@@ -41,7 +44,7 @@ from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.messages import parse_address
 from proofbook.protocol.printable import printable
 from proofbook.verifier.code import own_build
-from proofbook.verifier.contract import Exchange, Reader, read_exchange, vault_of
+from proofbook.verifier.contract import Exchange, Reader, vault_of
 from proofbook.verifier.errors import (
     BuildUnavailable,
     NotAnExchange,
@@ -49,7 +52,6 @@ from proofbook.verifier.errors import (
     RpcRefused,
 )
 from proofbook.verifier.history import Batch, Ledger, Progress
-from proofbook.verifier.proofs import ProofChecker
 from proofbook.verifier.replay import exit_problems
 from proofbook.verifier.rpc import Rpc
 
@@ -169,7 +171,8 @@ class Watch:
         self._webhook = Webhook(options.webhook, progress, options.trust_env, self._pause) if options.webhook else None
         self._file = None if cache is None else cache / f"{self.escape.address}.json"
         self.memory = self._remembered()
-        self._checker: ProofChecker | None = None
+        self._proofs = BatchProofs(rpc, self.escape.address, place.first_block, progress)
+        self._votes = Votes(len(rpc.urls))
         self._code_known: tuple[str, bool | None] | None = None
         self._artifacts_seen: tuple[object, str] | None = None
         self._raised: dict[tuple[str, str, Severity], Alert] = {}
@@ -209,17 +212,17 @@ class Watch:
         alerts, self.memory = judge(sight, self.memory, self.options.limits)
         self._remember()
         self._tell(sight, alerts)
-        if sight.exchange is not None:
+        if is_word(alerts):
             # Where nothing was seen, what was seen before is neither confirmed nor over.
-            self._alarmed = self._alarmed + 1 if _reasons(alerts) else 0
+            self._alarmed = self._alarmed + 1 if reasons_of(alerts) else 0
+            self._votes.note(self.escape.rpc.url, bool(reasons_of(alerts)))
         if self._is_doubtful(alerts):
             self.escape.rpc.advance()
         return alerts
 
-    @staticmethod
-    def _is_doubtful(alerts: tuple[Alert, ...]) -> bool:
-        """Tell whether it may be the node: where there are several, the next look is at another."""
-        return any(alert.code in DOUBTFUL for alert in alerts)
+    def _is_doubtful(self, alerts: tuple[Alert, ...]) -> bool:
+        """Tell whether it may be the node, this one or the one before: where there are several, another is next."""
+        return self._votes.is_open or any(alert.code in DOUBTFUL for alert in alerts)
 
     def _sight(self) -> Sight:
         self.escape.forget()
@@ -237,8 +240,9 @@ class Watch:
             return Sight(now, now, str(error))
 
     def _seen(self) -> Sight:
-        escape = self.escape
+        escape, bad = self.escape, self.memory.bad_proofs
         problems, exchange, ledger = escape.problems, escape.exchange, escape.history
+        self._read_again(exchange, bad)
         reader = Reader(escape.rpc, exchange.address, exchange.block)
         code = escape.rpc.code(exchange.address, exchange.block)
         own = owned_of(exchange, ledger, self._owner) if self._owner else None
@@ -316,16 +320,25 @@ class Watch:
     def _on_batch(self, batch: Batch) -> None:
         if batch.number < self.options.proofs_from:
             return
-        if self._checker is None:
-            self._checker = ProofChecker(read_exchange(self.escape.rpc, self.escape.address))
-        self._progress(f"checking the proof of batch {batch.number}")
-        problem = self._checker.check(batch)
+        problem = self._proofs.check(batch)
         bad = {number: text for number, text in self.memory.bad_proofs.items() if number != batch.number}
+        at = dict(self.memory.bad_at)
         if problem is not None:
-            bad[batch.number] = problem.text
-        if bad != self.memory.bad_proofs:
-            self.memory = replace(self.memory, bad_proofs=bad)
-            # At once: after a checkpoint this batch is not read again.
+            bad[batch.number], at[batch.number] = problem.text, (batch.block, batch.page.header.new_root)
+        self._remember_bad(bad, at)
+
+    def _read_again(self, exchange: Exchange, bad: Mapping[int, str]) -> None:
+        """Have bad proofs that an earlier look saw read again: this look may be another node's."""
+        numbers = [n for n in bad if n in self.memory.bad_proofs and n <= exchange.batch_number]
+        good = self._proofs.again(exchange, {n: self.memory.bad_at.get(n) for n in numbers})
+        left = {number: text for number, text in self.memory.bad_proofs.items() if number not in good}
+        self._remember_bad(left, self.memory.bad_at)
+
+    def _remember_bad(self, bad: Mapping[int, str], at: Mapping[int, tuple[int, int]]) -> None:
+        at = {number: place for number, place in at.items() if number in bad}
+        if (bad, at) != (self.memory.bad_proofs, self.memory.bad_at):
+            self.memory = replace(self.memory, bad_proofs=bad, bad_at=at)
+            # At once: after a checkpoint this batch is not read with the others again.
             self._remember()
 
     def _remember(self) -> None:
@@ -361,8 +374,8 @@ class Watch:
         """Watch until it is told to stop, looked once, or has left; returns the exit code."""
         while True:
             alerts = self._look_at_any() if self.options.once else self.look()
-            needed = 1 if self.options.once else max(1, self.options.confirm)
-            reasons = _reasons(alerts)
+            needed = 0 if self.options.once else max(1, self.options.confirm)
+            reasons = reasons_of(alerts)
             if self.options.escape and reasons and self._alarmed >= needed and self._leave(reasons):
                 return EXIT_ESCAPED
             if self.options.once:
@@ -371,13 +384,16 @@ class Watch:
                 return 0
 
     def _look_at_any(self) -> tuple[Alert, ...]:
-        """Look once, and where it may be the node, at the others too, until there is one that is not in doubt."""
-        alerts = self.look()
-        for _ in self.escape.rpc.urls[1:]:
+        """Look once, and where it may be the node, at the others too; returns what most of them say."""
+        told: dict[bool, list[tuple[Alert, ...]]] = {True: [], False: []}
+        for _ in self.escape.rpc.urls:
+            alerts = self.look()
+            if is_word(alerts):
+                told[bool(reasons_of(alerts))].append(alerts)
             if not self._is_doubtful(alerts):
                 break
-            alerts = self.look()
-        return alerts
+        most = told[len(told[True]) > len(told[False])]
+        return (most or [alerts])[-1]
 
     def _leave(self, reasons: list[str]) -> bool:
         """Leave, and tell whether all that is owned is out; what fails is tried again at the next look."""
@@ -476,7 +492,3 @@ def describe_row(row: dict[str, Any]) -> str:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row["time"]))
     state = "" if row["state"] == "event" else f" {row['state']}"
     return printable(f"{when} {row['severity'].upper()} {row['code']}{state}: {row['text']}")
-
-
-def _reasons(alerts: tuple[Alert, ...]) -> list[str]:
-    return sorted({alert.code for alert in alerts if alert.code in ESCAPE_ON})

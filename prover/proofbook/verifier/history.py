@@ -20,7 +20,7 @@ from proofbook.protocol.words import (
 from proofbook.verifier.abi import decode_commit, log_transaction
 from proofbook.verifier.contract import Exchange
 from proofbook.verifier.errors import RpcMalformed
-from proofbook.verifier.rpc import Rpc, data
+from proofbook.verifier.rpc import Rpc, data, quantity
 
 Progress = Callable[[str], None]
 """Called with what is being done."""
@@ -97,6 +97,8 @@ class Batch:
         The circuit's commitment.
     proof : tuple of int
         Eight words.
+    block : int
+        That the node says it is in.
     """
 
     number: int
@@ -106,6 +108,7 @@ class Batch:
     queued: tuple[Queued, ...]
     c: int
     proof: tuple[int, ...]
+    block: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +230,7 @@ def read_batch(rpc: Rpc, exchange: Exchange, event: tuple[Any, ...], log: dict[s
         raise RpcMalformed("its transaction says something else than its event")
     if [len(page.requests), len(page.actions), len(page.fees)] != counts:
         raise RpcMalformed("its transaction has other rows than its event says")
-    return Batch(number, tx, first_request, page, queued, told.c, told.proof)
+    return Batch(number, tx, first_request, page, queued, told.c, told.proof, quantity(log.get("blockNumber")))
 
 
 def _queued(id_: int, row: tuple[int, ...]) -> Queued:

@@ -206,9 +206,11 @@ class Rpc:
             return bytes(answer), response.status_code
 
     def ranges(
-        self, address: str, topics: Sequence[str], first: int, last: int
+        self, address: str, topics: Sequence[str], first: int, last: int, number: int | None = None
     ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """Yield the contract's events of some kinds in blocks `first` to `last`, both included, range by range.
+
+        With `number`, those alone whose first indexed argument it is.
 
         Nodes limit range or results, each with words of its own: a refused range is asked for in smaller pieces, and
         pieces grow again as long as nothing is refused.
@@ -227,11 +229,12 @@ class Rpc:
         RpcUnavailable
             If no answer comes in time, to small ranges neither; the next call begins with small ones.
         """
+        wanted = [list(topics), *([] if number is None else [f"0x{number:064x}"])]
         at, impatience, late = first, 0, 0
         while at <= last:
             span = min(self._span, last - at + 1)
             upto = at + span - 1
-            query = {"address": address, "topics": [list(topics)], "fromBlock": hex(at), "toBlock": hex(upto)}
+            query = {"address": address, "topics": wanted, "fromBlock": hex(at), "toBlock": hex(upto)}
             try:
                 found = self.call("eth_getLogs", query)
             except (RpcRefused, RpcTooLarge) as error:

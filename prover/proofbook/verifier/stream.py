@@ -96,6 +96,34 @@ def follow(
     return follower.ledger
 
 
+def find_batch(rpc: Rpc, exchange: Exchange, number: int, block: int, first: int) -> Batch | None:
+    """Return a batch by its number, None where a node knows of none.
+
+    Parameters
+    ----------
+    rpc, exchange, first
+        As for `rebuild`.
+    number : int
+        The batch's.
+    block : int
+        Where to look for it first; another node may have said so.
+
+    Raises
+    ------
+    RpcUnavailable, RpcRefused
+        When the node fails.
+    ProofbookError
+        When what is there is none.
+    """
+    for start, end in ((block, block), (first, exchange.block)):
+        for _, events in rpc.ranges(exchange.address, [topic("BatchCommitted")], start, end, number):
+            for log in events:
+                event = decode_event("BatchCommitted", log)
+                if event[0] == number:
+                    return read_batch(rpc, exchange, event, log)
+    return None
+
+
 class _Follower:
     """Applies events to a ledger. After a gap in requests, batches or states, that kind is not followed any more."""
 
