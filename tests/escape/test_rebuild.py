@@ -16,6 +16,7 @@ from proofbook.verifier.abi import topic
 from proofbook.verifier.chain import Chain
 from proofbook.verifier.contract import read_exchange
 from proofbook.verifier.errors import HistoryBroken, NotAnExchange, RpcRefused, RpcUnavailable
+from proofbook.verifier.report import verify_exchange
 from proofbook.verifier.rpc import Rpc
 from proofbook.verifier.stream import rebuild
 
@@ -124,6 +125,34 @@ def test_a_node_that_forgot_old_states_is_read_from_the_beginning(settled, strai
     for refuse in (False, True):
         rpc = Forgetful(settled.anvil.url, refuse)
         assert remains(Chain(rpc, settled.address).ledger) == straight and 0 in rpc.starts
+
+
+class Full(Rpc):
+    """A full node: it forgets states, and the chain goes on by some hundred blocks while events are read."""
+
+    def __init__(self, settled, times=1):
+        super().__init__(settled.anvil.url)
+        self.anvil, self.times, self.at = settled.anvil, times, {"eth_call": 1, "eth_getBalance": 1, "eth_getCode": 1}
+
+    def call(self, method, *parameters):
+        if method in self.at:
+            newest = int(super().call("eth_blockNumber"), 16)
+            if int(parameters[self.at[method]], 16) < newest - 128:
+                raise RpcRefused("missing trie node")
+        if method == "eth_getLogs" and self.times:
+            self.times -= 1
+            self.anvil.mine(200)
+        return super().call(method, *parameters)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_history_that_takes_longer_than_states_are_kept_is_read_to_its_end(settled, straight, times):
+    """What waits, and what is owed to an owner, is asked for at a block that the node still has."""
+    escape = Escape(Full(settled, times), settled.address)
+    bob = settled.people["bob"].address
+    assert escape.owned(bob).waiting and remains(escape.history) == straight
+    report = verify_exchange(Full(settled, times), settled.address)
+    assert report.ok and report.proofs_checked == report.batches == settled.number
 
 
 # --- checkpoints

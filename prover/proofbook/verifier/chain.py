@@ -129,13 +129,12 @@ class Chain:
         """
         self.forget()
         for _ in range(MAX_ROUNDS):
-            exchange = read_exchange(self.rpc, self._contract, self._head())
-            self._is_ours(exchange)
+            exchange = self._fresh()
             start = self._start(exchange)
-            ledger = self._follow(exchange, start or self._nothing(exchange))
+            exchange, ledger = self._reach(exchange, start or self._nothing(exchange))
             problems = self._problems(exchange, ledger)
             if problems and start is not None and self._may_be_kept(problems) and self._is_current(exchange):
-                ledger, problems = self._anew(exchange)
+                exchange, ledger, problems = self._anew(exchange)
             if self._is_current(exchange):
                 self._accept(exchange, ledger, problems)
                 if self.rpc.block_number() <= exchange.block + MAX_LAG:
@@ -160,17 +159,26 @@ class Chain:
         known, until = self._broken.get(self.rpc.url, ([], 0.0))
         return problems != known or time.monotonic() >= until
 
-    def _anew(self, exchange: Exchange) -> tuple[Ledger, list[Problem]]:
+    def _anew(self, exchange: Exchange) -> tuple[Exchange, Ledger, list[Problem]]:
         """Read all from the beginning; nothing kept is in it."""
         self._progress("what was kept does not lead to the contract's state: from the beginning again")
         started = time.monotonic()
-        ledger = self._follow(exchange, self._nothing(exchange))
+        exchange, ledger = self._reach(exchange, self._nothing(exchange))
         problems = self._problems(exchange, ledger)
         if not problems and self._checkpoints is not None:
             self._checkpoints.clear()
         now = time.monotonic()
         self._broken[self.rpc.url] = (problems, now + max(AGAIN_S, 10 * (now - started)))
-        return ledger, problems
+        return exchange, ledger, problems
+
+    def _fresh(self) -> Exchange:
+        """Return the contract at the newest block."""
+        exchange = read_exchange(self.rpc, self._contract, self._head())
+        self._is_ours(exchange)
+        return exchange
+
+    def _reach(self, exchange: Exchange, start: Ledger) -> tuple[Exchange, Ledger]:
+        return reach(self.rpc, exchange, start, self._follow, self._fresh)
 
     def _is_current(self, exchange: Exchange) -> bool:
         return self.rpc.has_block(exchange.block, exchange.block_hash)
@@ -213,6 +221,46 @@ class Chain:
                 self._checkpoints.offer(self.rpc, exchange, ledger)
 
         return follow(self.rpc, exchange, start, self._progress, self._on_batch, keep)
+
+
+def reach(
+    rpc: Rpc,
+    exchange: Exchange,
+    start: Ledger,
+    follow_to: Callable[[Exchange, Ledger], Ledger],
+    fresh: Callable[[], Exchange],
+) -> tuple[Exchange, Ledger]:
+    """Return a ledger moved on until it is near the newest block, and the contract there.
+
+    What the contract keeps is asked for next, at that block; and most nodes forget a state after some hundred blocks,
+    which a long history is read in.
+
+    Parameters
+    ----------
+    rpc : Rpc
+        The nodes.
+    exchange : Exchange
+        The contract at the block to go to first.
+    start : Ledger
+        Where to start.
+    follow_to : callable
+        Moves a ledger on to a contract's block.
+    fresh : callable
+        Reads the contract at the newest block.
+
+    Raises
+    ------
+    VerifierError
+        When the node fails.
+    """
+    ledger = follow_to(exchange, start)
+    for _ in range(MAX_ROUNDS):
+        has_come_far = rpc.block_number() > exchange.block + MAX_LAG
+        if ledger.problems or not has_come_far or not rpc.has_block(exchange.block, exchange.block_hash):
+            break
+        exchange = fresh()
+        ledger = follow_to(exchange, ledger)
+    return exchange, ledger
 
 
 def deployed_at(rpc: Rpc, exchange: Exchange) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from proofbook.protocol.state import State
+from proofbook.verifier.chain import reach
 from proofbook.verifier.code import own_build, repository_root
 from proofbook.verifier.contract import Exchange, read_exchange, vault_of
 from proofbook.verifier.errors import BuildUnavailable, RpcMalformed, RpcRefused
@@ -175,9 +177,13 @@ class _Check:
         return report_keys(self.exchange, _keys_dir())
 
     def _rebuild(self) -> Ledger:
+        def follow_to(exchange: Exchange, ledger: Ledger) -> Ledger:
+            return follow(self.rpc, exchange, ledger, self.progress, self._proof)
+
+        start = Ledger(State(self.exchange.preset), block=self.first_block - 1)
+        again = partial(read_exchange, self.rpc, self.exchange.address)
+        self.exchange, ledger = reach(self.rpc, self.exchange, start, follow_to, again)
         exchange = self.exchange
-        start = Ledger(State(exchange.preset), block=self.first_block - 1)
-        ledger = follow(self.rpc, exchange, start, self.progress, self._proof)
         self.problems += [*self.proofs.problems, *ledger.problems, *genesis_problems(exchange)]
         self.problems += end_problems(exchange, ledger)
         if not self.problems:
