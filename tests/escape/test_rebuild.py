@@ -295,6 +295,18 @@ def test_a_disk_that_takes_no_checkpoint_holds_nobody_back(settled, straight, tm
     assert remains(chain.ledger) == straight and any("no checkpoint was written" in line for line in said)
 
 
+def test_a_checkpoint_that_can_not_be_deleted_holds_nobody_back(settled, follow, straight, tmp_path):
+    follow().require()
+    (path,) = checkpoints(tmp_path)
+    path.unlink()
+    path.mkdir()
+    said: list[str] = []
+    chain = follow(said=said)
+    assert remains(chain.ledger) == straight and any("can't be deleted" in line for line in said)
+    assert chain._checkpoints is not None
+    chain._checkpoints.clear()
+
+
 def test_a_reorganization_goes_back_to_the_last_checkpoint_that_holds(settled, follow, proxy, tmp_path):
     """Two checkpoints, then the chain of the newer one is replaced by a longer one, with another batch."""
     settled.anvil.mine(100)

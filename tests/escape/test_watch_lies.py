@@ -196,6 +196,14 @@ def test_a_node_that_changes_the_chain_does_not_end_the_watch(settled, eye, prox
     assert watch.look() == {}
 
 
+def test_what_can_not_be_deleted_does_not_end_the_watch(settled, eye, tmp_path):
+    owner = settled.people["alice"].address.lower().removeprefix("0x")
+    folder = tmp_path / "cache" / f"watch-{owner}" / f"{settled.chain_id}-{settled.address.lower()}"
+    (folder / "000000000001.ledger").mkdir(parents=True)
+    watch = eye("alice")
+    assert watch.look() == {} and any("can't be deleted" in line for line in watch.said)
+
+
 # --- several nodes
 
 

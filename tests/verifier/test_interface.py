@@ -10,6 +10,7 @@ import pytest
 from eth_utils.abi import event_abi_to_log_topic
 
 from proofbook.chain import compile as chain_compile
+from proofbook.verifier import code
 from proofbook.verifier.abi import COMMIT, EVENTS, decode_commit, selector, topic
 from proofbook.verifier.code import SETTINGS, own_build
 from proofbook.verifier.errors import RpcMalformed, RpcUnavailable
@@ -34,6 +35,25 @@ def test_the_own_build_is_what_is_deployed():
     assert built.matches(bytes(filled)) and not built.matches(bytes(filled[:-1]))
     filled[start - 1] ^= 1
     assert not built.matches(bytes(filled))
+
+
+@pytest.mark.parametrize("trouble", ["no folder", "full disk"])
+def test_a_build_that_can_not_be_kept_is_one_all_the_same(tmp_path, monkeypatch, trouble):
+    """A checkout for reading only ends no check, and a full disk is left as it was."""
+    built, root = own_build(), code.repository_root()
+    for name in ("contracts", "node_modules", "package.json"):
+        (tmp_path / name).symlink_to(root / name)
+    references = {"7": [{"start": start, "length": length} for start, length in built.immutables]}
+    made = {"evm": {"deployedBytecode": {"object": built.code.hex(), "immutableReferences": references}}}
+    output = {"contracts": {"src/Proofbook.sol": {"Proofbook": made}}}
+    monkeypatch.setattr(code, "_run_solc", lambda root, request: output)
+    if trouble == "no folder":
+        (tmp_path / "build").write_bytes(b"")
+    else:
+        (tmp_path / "build" / "verifier").mkdir(parents=True)
+        monkeypatch.setattr(code.os, "replace", lambda source, target: code.os.stat("/dev/full/none"))
+    assert own_build(tmp_path) == built
+    assert not list(tmp_path.glob("build/verifier/*"))
 
 
 @pytest.mark.parametrize(

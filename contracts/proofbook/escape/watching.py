@@ -43,6 +43,7 @@ from proofbook.escape.webhook import Webhook
 from proofbook.protocol.errors import ProofbookError
 from proofbook.protocol.messages import parse_address
 from proofbook.protocol.printable import printable
+from proofbook.verifier.checkpoint import delete
 from proofbook.verifier.code import own_build
 from proofbook.verifier.contract import Exchange, Reader, vault_of
 from proofbook.verifier.errors import (
@@ -193,7 +194,7 @@ class Watch:
         memory = load_memory(self._file, self._progress)
         if not memory.seen_at or self.options.proofs_from < memory.proofs_from:
             for path in self._file.parent.glob(f"*-{self.escape.address}/*.ledger"):
-                path.unlink(missing_ok=True)
+                delete(path, self._progress)
             memory = replace(memory, proofs_from=self.options.proofs_from)
         return memory
 

@@ -122,13 +122,13 @@ class Checkpoints:
                     return ledger
             except (Damaged, RpcMalformed) as error:
                 self._progress(f"checkpoint {path.name} is discarded: {error}")
-                path.unlink(missing_ok=True)
+                delete(path, self._progress)
         return None
 
     def clear(self) -> None:
         """Delete all checkpoints of this exchange."""
         for path in self._files():
-            path.unlink(missing_ok=True)
+            delete(path, self._progress)
 
     def _files(self) -> list[Path]:
         return sorted(path for path in self.folder.glob(f"*{_SUFFIX}") if path.stem.isdigit())
@@ -204,6 +204,14 @@ class Checkpoints:
         for name, value in zip(_COUNTERS, _numbers(counters), strict=True):
             setattr(ledger, name, value)
         return ledger
+
+
+def delete(path: Path, progress: Progress) -> None:
+    """Delete a file. One that stays is told of, and stops nobody: what is in it is held against the chain again."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        progress(f"{path.name} can't be deleted: {error.strerror}")
 
 
 def _lines(file: IO[bytes]) -> Iterator[list[Any]]:

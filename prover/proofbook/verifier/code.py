@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -84,7 +85,9 @@ def own_build(root: Path | None = None) -> RuntimeCode:
     found = _cached(cached)
     if found is None:
         found = _of_output(_run_solc(root, text))
-        _store(cached, found)
+        # Where it can't be kept - a checkout for reading only, a full disk - it is made again the next time.
+        with suppress(OSError):
+            _store(cached, found)
     return found
 
 
@@ -165,6 +168,10 @@ def _store(path: Path, made: RuntimeCode) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written aside and renamed, so that two processes at once never see half a file.
     handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "w") as file:
-        json.dump({"code": made.code.hex(), "immutables": made.immutables}, file)
-    os.replace(temporary, path)
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump({"code": made.code.hex(), "immutables": made.immutables}, file)
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
