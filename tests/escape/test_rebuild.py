@@ -12,7 +12,7 @@ import pytest
 
 from proofbook.chain.anvil import Anvil
 from proofbook.escape.session import Escape
-from proofbook.verifier.abi import topic
+from proofbook.verifier.abi import selector, topic
 from proofbook.verifier.chain import Chain
 from proofbook.verifier.contract import read_exchange
 from proofbook.verifier.errors import HistoryBroken, NotAnExchange, RpcRefused, RpcUnavailable
@@ -334,6 +334,30 @@ def test_a_reorganization_goes_back_to_the_last_checkpoint_that_holds(settled, f
     # The one that had followed the old chain goes on, too.
     old.read()
     assert remains(old.ledger) == wanted and not old.problems
+
+
+def test_a_lie_in_other_words_each_time_has_all_read_once(settled, follow, tmp_path):
+    """The root that does not fit is another one with each batch; what is wrong with it is the same."""
+    follow().require()
+
+    class Lying(Rpc):
+        roots = 0
+
+        def call(self, method, *parameters):
+            result = super().call(method, *parameters)
+            if method != "eth_call" or parameters[0]["data"] != "0x" + selector("stateRoot()").hex():
+                return result
+            self.roots += 1
+            return f"0x{int(result, 16) + self.roots:064x}"
+
+    rpc, said = Lying(settled.anvil.url), list[str]()
+    chain = Chain(rpc, settled.address, progress=said.append, cache=tmp_path)
+    texts = set()
+    for _ in range(3):
+        chain.read()
+        assert [problem.code for problem in chain.problems] == ["root"]
+        texts.add(chain.problems[0].text)
+    assert len(texts) == 3 and sum("from the beginning" in line for line in said) == 1
 
 
 def test_another_chain_with_the_same_exchange_is_another_one(settled, follow, straight, tmp_path):

@@ -78,8 +78,9 @@ class Chain:
         self._held = Held(rpc)
         self._owners: set[int] = set()
         self._seen, self._seen_until = 0, 0.0
-        # By node: what did not fit when all was read from the beginning, and until when that is not done again.
-        self._broken: dict[str, tuple[list[Problem], float]] = {}
+        # By node: the codes of what did not fit when all was read from the beginning, and until when that is not done
+        # again. Not the texts: roots and counters in them are others with each batch.
+        self._broken: dict[str, tuple[set[str], float]] = {}
         self.problems: tuple[Problem, ...] = ()
 
     @property
@@ -156,8 +157,8 @@ class Chain:
 
     def _may_be_kept(self, problems: list[Problem]) -> bool:
         """Tell whether what was kept of the chain may be to blame, and not the chain as this node tells it."""
-        known, until = self._broken.get(self.rpc.url, ([], 0.0))
-        return problems != known or time.monotonic() >= until
+        known, until = self._broken.get(self.rpc.url, (set(), 0.0))
+        return not _codes(problems) <= known or time.monotonic() >= until
 
     def _anew(self, exchange: Exchange) -> tuple[Exchange, Ledger, list[Problem]]:
         """Read all from the beginning; nothing kept is in it."""
@@ -168,7 +169,7 @@ class Chain:
         if not problems and self._checkpoints is not None:
             self._checkpoints.clear()
         now = time.monotonic()
-        self._broken[self.rpc.url] = (problems, now + max(AGAIN_S, 10 * (now - started)))
+        self._broken[self.rpc.url] = (_codes(problems), now + max(AGAIN_S, 10 * (now - started)))
         return exchange, ledger, problems
 
     def _fresh(self) -> Exchange:
@@ -221,6 +222,10 @@ class Chain:
                 self._checkpoints.offer(self.rpc, exchange, ledger)
 
         return follow(self.rpc, exchange, start, self._progress, self._on_batch, keep)
+
+
+def _codes(problems: list[Problem]) -> set[str]:
+    return {problem.code for problem in problems}
 
 
 def reach(
