@@ -25,6 +25,7 @@ from proofbook.escape.readings import gas_to_leave, keys_hash, owed, queued_at, 
 from proofbook.escape.resort import last_resort
 from proofbook.escape.session import Done, Escape
 from proofbook.escape.votes import Votes
+from proofbook.escape.waiting import Waiting
 from proofbook.escape.watch import (
     DOUBTFUL,
     EXIT_CODES,
@@ -409,7 +410,8 @@ class Watch:
             elif not self._has_begun:
                 return False
             # Also where nothing is left to do: it has to stay so while blocks come.
-            leave(self.escape, self._owner, self.options.interval, self._step, self._progress, self._pause)
+            waiting = Waiting(self._event, self._progress)
+            leave(self.escape, self._owner, self.options.interval, self._step, waiting, self._pause)
         except WatchStopped:
             raise
         except (ProofbookError, OSError) as error:
