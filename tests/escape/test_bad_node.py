@@ -12,9 +12,11 @@ import pytest
 from web3 import Web3
 
 from proofbook.chain.deploy import deploy_contract
-from proofbook.chain.errors import ContractRevert
+from proofbook.chain.errors import ContractRevert, TransactionFailed
+from proofbook.chain.transactions import Sender
 from proofbook.escape import webhook
 from proofbook.escape.leave import leave
+from proofbook.escape.provider import RpcProvider
 from proofbook.escape.session import Escape
 from proofbook.protocol.table import RequestKind
 from proofbook.verifier.contract import MAX_AWAITED, TOKEN_GAS, read_exchange, vault_of
@@ -195,6 +197,36 @@ def test_a_node_that_drops_transactions_holds_nobody_back_who_names_another(sett
     done = Escape(rpc, settled.address, settled.people["alice"]).request(1, ETH)
     assert hole.count("eth_sendRawTransaction") == 1 and rpc.url == hole.url
     assert settled.w3.eth.get_transaction_receipt(done.tx)["status"] == 1
+
+
+RECEIPT = {"status": "0x1", "blockNumber": "0x1", "transactionHash": "0x" + "ab" * 32}
+NONSENSE = [
+    *[(method, junk) for method in ("eth_chainId", "eth_blockNumber") for junk in (None, {})],
+    *[("eth_estimateGas", junk) for junk in (None, [])],
+    *[("eth_getBlockByNumber", junk) for junk in ("abc", [], {"baseFeePerGas": "x"})],
+    *[(method, None) for method in ("eth_getTransactionCount", "eth_maxPriorityFeePerGas")],
+    *[("eth_getTransactionReceipt", junk) for junk in ({}, 5, "x", RECEIPT, {**RECEIPT, "status": None})],
+    *[("eth_getTransactionReceipt", {"transactionHash": None, "status": "0x1"})],
+    *[("eth_getTransactionByHash", junk) for junk in ({}, 5, {"from": None}, [1])],
+]
+
+
+@pytest.mark.parametrize(("name", "junk"), NONSENSE)
+def test_an_answer_of_no_form_is_a_typed_error_when_something_is_sent(settled, proxy, name, junk):
+    """A traceback would end a watch that runs for years."""
+
+    def lie(method, result):
+        if name == "eth_getTransactionByHash" and method == "eth_getTransactionReceipt" and result:
+            return {**result, "status": "0x0"}  # so that it is called again, to learn why
+        return junk if method == name else result
+
+    proxy.lie = lie
+    w3 = Web3(RpcProvider(Rpc(proxy.url, pause=impatient())))
+    alice, exchange = settled.people["alice"], settled.by("alice")
+    sender = Sender(w3, alice, exchange.abi, timeout=3, patience=1)
+    call = w3.eth.contract(address=exchange.address, abi=exchange.abi).functions.claimFor(settled.operator, ETH)
+    with pytest.raises(TransactionFailed):
+        sender.send(call)
 
 
 class WaitsError(Exception):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from proofbook.protocol.errors import HintedError
+
+NONSENSE: Final = (TypeError, ValueError, LookupError, AttributeError)
+"""What web3 raises over answers of a form that it does not expect, such as null for a number."""
 
 
 class ChainError(HintedError):

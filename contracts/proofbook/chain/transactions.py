@@ -23,7 +23,7 @@ from web3 import Web3
 from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception
 from web3.types import TxParams, TxReceipt
 
-from proofbook.chain.errors import ContractRevert, GasPriceLimit, TransactionFailed, WrongChain
+from proofbook.chain.errors import NONSENSE, ContractRevert, GasPriceLimit, TransactionFailed, WrongChain
 from proofbook.chain.fees import PRICES, bid, limit_from_environment
 from proofbook.chain.hints import HINTS
 
@@ -146,7 +146,7 @@ class Sender:
     def _head(self) -> int:
         try:
             return int(self.w3.eth.block_number)
-        except (Web3Exception, ValueError, RequestException) as error:
+        except (Web3Exception, RequestException, *NONSENSE) as error:
             raise TransactionFailed(f"the node does not tell its newest block: {error}") from error
 
     def _start(self, call: Any, value: int) -> tuple[TxParams, str]:
@@ -166,7 +166,7 @@ class Sender:
                 return tx, self._broadcast(tx)
         except ContractLogicError as error:
             raise decode_revert(self._abi, error) from error
-        except (Web3Exception, ValueError, RequestException) as error:
+        except (Web3Exception, RequestException, *NONSENSE) as error:
             raise TransactionFailed(f"the node refused the transaction: {error}") from error
 
     def _check(self, chain_id: int) -> None:
@@ -194,7 +194,7 @@ class Sender:
             return receipt
         except ContractLogicError as error:
             raise decode_revert(self._abi, error) from error
-        except (Web3Exception, ValueError, RequestException) as error:
+        except (Web3Exception, RequestException, *NONSENSE) as error:
             raise TransactionFailed(f"transaction {hashes[-1]} can't be followed: {error}") from error
 
     def _await(self, tx: TxParams | None, hashes: list[str], block: int) -> TxReceipt:
@@ -217,7 +217,7 @@ class Sender:
         while True:
             for digest in hashes:
                 with contextlib.suppress(TransactionNotFound):
-                    return self.w3.eth.get_transaction_receipt(HexStr(digest))
+                    return _checked(self.w3.eth.get_transaction_receipt(HexStr(digest)), digest)
             if time.monotonic() >= until:
                 return None
             time.sleep(min(pause, until - time.monotonic()) if until > time.monotonic() else 0)
@@ -252,6 +252,14 @@ class Sender:
             again["to"] = tx["to"]
         self.w3.eth.call(again, receipt["blockNumber"])
         raise TransactionFailed(f"transaction {Web3.to_hex(receipt['transactionHash'])} reverted")
+
+
+def _checked(receipt: Any, digest: str) -> TxReceipt:
+    """Return a receipt whose parts that are used have their form; `TransactionFailed` for any other."""
+    numbers = (receipt["status"], receipt["blockNumber"])
+    if Web3.to_hex(receipt["transactionHash"]) != digest.lower() or any(type(number) is not int for number in numbers):
+        raise TransactionFailed("the node's receipt makes no sense", "ask another node")
+    return cast(TxReceipt, receipt)
 
 
 def own_transaction(raw: bytes, sender: str) -> TxParams:
