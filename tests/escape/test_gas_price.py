@@ -10,7 +10,7 @@ import pytest
 from web3 import Web3
 
 from proofbook.chain.errors import GasPriceLimit, GasPriceSetting, TransactionFailed
-from proofbook.chain.fees import GWEI, LIMIT_VARIABLE, bid, limit_from_environment
+from proofbook.chain.fees import DEFAULT_LIMIT_GWEI, GWEI, LIMIT_VARIABLE, bid, limit_from_environment
 from proofbook.chain.transactions import Sender, own_transaction
 from proofbook.escape.leave import leave
 from proofbook.escape.sent import Sent
@@ -135,22 +135,24 @@ def test_what_is_kept_is_not_believed(settled, tmp_path):
     def signed(key, to, nonce=0):
         return bytes(key.sign_transaction({**fees, "to": Web3.to_checksum_address(to), "nonce": nonce}).raw_transaction)
 
-    good = signed(alice, settled.address)
-    legacy = {"gas": 21_000, "gasPrice": GWEI, "nonce": 0, "to": Web3.to_checksum_address(settled.address), "value": 0}
+    legacy = {"gas": 21_000, "gasPrice": GWEI, "nonce": 0, "to": Web3.to_checksum_address(settled.address), "value": 7}
+    good, last = signed(alice, settled.address), signed(alice, settled.address, nonce=1)
+    priced = bytes(alice.sign_transaction(legacy | {"chainId": 1, "data": b"\x07"}).raw_transaction)
     bad = [
         signed(bob, settled.address),
         signed(alice, bob.address),
-        bytes(alice.sign_transaction(legacy | {"chainId": 1}).raw_transaction),
+        bytes(alice.sign_transaction(legacy).raw_transaction),  # of no chain, so of any
         good[:-1],
         b"",
         b"\x02" + b"\xff" * 64,
     ]
     told: list[str] = []
     sent = Sent(tmp_path, settled.address, alice.address, told.append)
-    for raw in (*bad, good, signed(alice, settled.address, nonce=1)):
+    for raw in (*bad, good, priced, last):
         sent.add(raw)
     chain = 1
-    assert sent.get_all(0, chain) == [] and sent.get_all(1, chain) == [signed(alice, settled.address, nonce=1)]
+    for kept in (sent, Sent(tmp_path, settled.address, alice.address, told.append)):
+        assert kept.get_all(0, chain) == [good, priced] and kept.get_all(1, chain) == [last]
     (path,) = tmp_path.iterdir()
     texts = [json.dumps({"format": "proofbook-sent-1", "sent": [raw.hex() for raw in bad]})]
     texts += ["", "[]", "null", '{"format": 1}', '{"format": "proofbook-sent-1", "sent": ["zz"]}', "[" * 100_000]
@@ -158,7 +160,9 @@ def test_what_is_kept_is_not_believed(settled, tmp_path):
     for text in texts:
         path.write_text(text)
         assert Sent(tmp_path, settled.address, alice.address, told.append).get_all(0, chain) == []
-    assert own_transaction(good, alice.address)["value"] == 7
+    read = own_transaction(priced, alice.address)
+    assert own_transaction(good, alice.address)["value"] == read["value"] == 7
+    assert (read["chainId"], read["data"], read["gasPrice"]) == (1, b"\x07", GWEI)
     assert told == []
     Sent(path, settled.address, alice.address, told.append).add(good)
     assert len(told) == 1 and "was not written" in told[0]
@@ -189,7 +193,7 @@ def test_a_node_that_names_a_mad_price_gets_the_limit_at_most(settled, proxy):
             bid(w3, (), 50 * GWEI)
 
 
-def test_rivals_are_outbid_by_a_quarter_and_legacy_ones_too(settled):
+def test_rivals_are_outbid_by_a_quarter_and_legacy_ones_too(settled, monkeypatch):
     wanted = bid(settled.w3, (), 500 * GWEI)
     high = {"maxFeePerGas": 100 * GWEI, "maxPriorityFeePerGas": 8 * GWEI, "gasPrice": 9 * GWEI}
     assert bid(settled.w3, [high], 500 * GWEI) == {
@@ -198,17 +202,31 @@ def test_rivals_are_outbid_by_a_quarter_and_legacy_ones_too(settled):
     }
     assert set(bid(settled.w3, [{"gasPrice": 40 * GWEI}], 500 * GWEI).values()) == {50 * GWEI + 1}
     assert bid(settled.w3, [{"maxFeePerGas": 1, "maxPriorityFeePerGas": 1}], 500 * GWEI) == wanted
+    # Both have to rise for nodes to take it, also from nothing.
+    nothing = {"maxFeePerGas": 40 * GWEI, "maxPriorityFeePerGas": 0}
+    monkeypatch.setattr(type(settled.w3.eth), "max_priority_fee", 0)
+    assert bid(settled.w3, [nothing], 500 * GWEI) == {"maxFeePerGas": 50 * GWEI + 1, "maxPriorityFeePerGas": 1}
+    assert bid(settled.w3, (), 500 * GWEI)["maxPriorityFeePerGas"] == 0
     # Within the limit a smaller step will do, as long as nodes take it.
     assert bid(settled.w3, [high], 115 * GWEI)["maxFeePerGas"] == 115 * GWEI
     with pytest.raises(GasPriceLimit, match="offers 100 gwei already, the limit is 109"):
         bid(settled.w3, [high], 109 * GWEI)
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "1e3", "²", "10000000000", "9" * 30])
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "1e3", "²", "10000000000", "9" * 30])
 def test_a_limit_out_of_range_is_refused(monkeypatch, text):
     monkeypatch.setenv(LIMIT_VARIABLE, text)
     with pytest.raises(GasPriceSetting, match="whole gwei, 1 to 1000000000"):
         limit_from_environment()
+    monkeypatch.setenv(LIMIT_VARIABLE, "")
+    assert limit_from_environment() == DEFAULT_LIMIT_GWEI * GWEI
+
+
+def test_a_limit_out_of_range_is_found_before_it_is_needed(settled, monkeypatch):
+    """And not when a watch has to leave, after a year."""
+    monkeypatch.setenv(LIMIT_VARIABLE, "none")
+    with pytest.raises(GasPriceSetting):
+        Escape(settled.anvil.url, settled.address, settled.people["alice"])
 
 
 def test_what_else_took_the_nonce_is_said(gas):
@@ -223,6 +241,29 @@ def test_what_else_took_the_nonce_is_said(gas):
     gas.anvil.mine(1)
     with pytest.raises(TransactionFailed, match="took its place"):
         sending.get()
+
+
+def test_an_offer_whose_answer_is_lost_is_looked_for_too(gas, proxy):
+    """The better one arrived, and is mined; the node only says that it has it."""
+    honest = proxy.ask
+
+    def ask(body):
+        request, answer = json.loads(body), honest(body)
+        if request["method"] != "eth_sendRawTransaction" or proxy.count("eth_sendRawTransaction") < 2:
+            return answer
+        return json.dumps(
+            {"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32000, "message": "already known"}}
+        ).encode()
+
+    proxy.ask = ask
+    sender, call = sender_of(gas, timeout=60.0, patience=1.0)
+    sender.w3 = Web3(Web3.HTTPProvider(proxy.url))
+    sending = Aside(lambda: sender.send(call))
+    (first,) = until(lambda: waiting(gas))
+    set_base_fee(gas, 2 * int(first["maxFeePerGas"], 16) // GWEI)
+    until(lambda: waiting(gas) and waiting(gas)[0]["hash"] != first["hash"])
+    gas.anvil.mine(1)
+    assert Web3.to_hex(sending.get()["transactionHash"]) != first["hash"]
 
 
 def test_gas_that_is_too_dear_is_waited_for_without_end(settled, stored, monkeypatch):

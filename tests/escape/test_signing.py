@@ -12,7 +12,7 @@ from proofbook.cli.session import Session
 from proofbook.escape import cli
 from proofbook.escape.errors import EscapeSetting, FeeTooHigh
 from proofbook.escape.pinned import Pinned, chain_from_environment
-from proofbook.escape.request_fee import DEFAULT_LIMIT
+from proofbook.escape.request_fee import DEFAULT_LIMIT, fee_limit_from_environment
 from proofbook.escape.sent import Sent
 from proofbook.escape.session import Escape
 from proofbook.verifier.abi import selector
@@ -105,7 +105,7 @@ def test_a_sender_signs_for_its_chain_alone(settled):
     # Also what was kept to be outbid.
     tx = call.build_transaction({"from": alice.address, "nonce": 9, "gas": 10**6, "gasPrice": 10**9})
     with pytest.raises(WrongChain):
-        Sender(settled.w3, alice, [], chain_id=OTHER)._broadcast(tx)
+        Sender(settled.w3, alice, [], chain_id=OTHER)._broadcast(tx, [])
 
 
 def test_what_was_sent_on_another_chain_is_not_gone_on_with(settled, tmp_path):
@@ -173,7 +173,9 @@ def test_the_limit_of_fees_is_the_traders(settled, monkeypatch):
     monkeypatch.setenv("PROOFBOOK_MAX_REQUEST_FEE", str(FEE - 1))
     with pytest.raises(FeeTooHigh):
         Escape(settled.anvil.url, settled.address, alice).request(1, ETH)
-    for text in ("", "0", "1e9", "9" * 20):
+    monkeypatch.setenv("PROOFBOOK_MAX_REQUEST_FEE", "")
+    assert fee_limit_from_environment() == DEFAULT_LIMIT
+    for text in ("0", "1e9", "9" * 20):
         monkeypatch.setenv("PROOFBOOK_MAX_REQUEST_FEE", text)
         with pytest.raises(EscapeSetting):
             Escape(settled.anvil.url, settled.address, alice)

@@ -369,7 +369,7 @@ LEGACY = bytes(KEYS.sign_transaction(TX | {"gasPrice": 9}).raw_transaction)
 def test_transactions_that_were_kept() -> None:
     def check(raw: bytes) -> bool:
         found, prices = read(own_transaction, raw, KEYS.address), read(prices_of, raw)
-        assert found is None or raw == SIGNED
+        assert found is None or raw in (SIGNED, LEGACY)
         assert prices is None or all(type(price) is int and price >= 0 for price in prices.values())
         return found is not None or prices is not None
 

@@ -27,7 +27,7 @@ PRICES: Final = ("maxFeePerGas", "maxPriorityFeePerGas", "gasPrice")
 
 def limit_from_environment() -> int:
     """Return the most that is paid for a unit of gas, in wei; `GasPriceSetting` if the variable is out of range."""
-    text = os.environ.get(LIMIT_VARIABLE, str(DEFAULT_LIMIT_GWEI))
+    text = os.environ.get(LIMIT_VARIABLE) or str(DEFAULT_LIMIT_GWEI)
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and 0 < int(text) <= MAX_LIMIT_GWEI):
         raise GasPriceSetting(f"{LIMIT_VARIABLE} is no gas price", f"whole gwei, 1 to {MAX_LIMIT_GWEI}")
     return int(text) * GWEI
@@ -61,7 +61,8 @@ def bid(w3: Web3, rivals: Iterable[Mapping[str, Any]], limit: int) -> dict[str, 
     paid = list(rivals)
     for name, price in wanted.items():
         before = max((int(rival.get(name, rival.get("gasPrice", 0))) for rival in paid), default=0)
-        offer = min(limit, max(price, before * (100 + BUMP_PERCENT) // 100 + bool(before)))
+        # Both prices have to rise, also from nothing: nodes take no replacement otherwise.
+        offer = min(limit, max(price, before * (100 + BUMP_PERCENT) // 100 + bool(paid)))
         if offer * 100 < before * (100 + MIN_BUMP_PERCENT):
             raise _above(limit, f"a transaction that waits offers {_gwei(before)} gwei already")
         wanted[name] = offer

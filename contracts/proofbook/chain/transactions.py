@@ -18,7 +18,7 @@ from eth_utils.abi import abi_to_signature, function_signature_to_4byte_selector
 from hexbytes import HexBytes
 from requests.exceptions import RequestException
 from rlp import decode
-from rlp.sedes import List, big_endian_int
+from rlp.sedes import List, big_endian_int, binary
 from web3 import Web3
 from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Exception
 from web3.types import TxParams, TxReceipt
@@ -36,6 +36,8 @@ _MAX_POLL_SECONDS: Final = 1.0
 _RECEIPT_LAG_SECONDS: Final = 5.0
 _REVERT: Final = re.compile("0x([0-9a-fA-F]{2}){4,}")
 _RLP_LIST: Final = 0xC0
+_FIRST_V: Final = 35
+"""Of signatures that name a chain, by EIP-155: this, or one more, and twice the chain id."""
 _STANDARD_ERRORS: Final[tuple[dict[str, Any], ...]] = tuple(
     {"type": "error", "name": name, "inputs": [{"name": field, "type": kind} for field, kind in fields]}
     for name, fields in {
@@ -98,7 +100,7 @@ class Sender:
         """The sending account."""
         return Web3.to_checksum_address(self.account if isinstance(self.account, str) else self.account.address)
 
-    def send(self, call: Any, value: int = 0) -> TxReceipt:
+    def send(self, call: Any, value: int = 0, nonce: int | None = None) -> TxReceipt:
         """Send a contract call or constructor and wait for its receipt.
 
         Parameters
@@ -107,6 +109,8 @@ class Sender:
             A bound web3 contract function or constructor.
         value : int
             Wei to send along.
+        nonce : int, optional
+            Which transaction of the account's it is to be; default: the one behind all that wait.
 
         Raises
         ------
@@ -120,12 +124,12 @@ class Sender:
             If the node refuses it or it is not mined in time.
         """
         block = self._head()
-        tx, digest = self._start(call, value)
-        return self._see_through(tx, [digest], block)
+        tx, hashes = self._start(call, value, nonce)
+        return self._see_through(tx, hashes, block)
 
     def submit(self, call: Any, value: int = 0) -> str:
         """Send without waiting; returns the transaction's hash. Errors as `send`, but for what shows when mined."""
-        return self._start(call, value)[1]
+        return self._start(call, value)[1][0]
 
     def wait(self, tx_hash: str) -> TxReceipt:
         """Wait until a transaction is mined, without outbidding it; errors as `send`."""
@@ -149,21 +153,20 @@ class Sender:
         except (Web3Exception, RequestException, *NONSENSE) as error:
             raise TransactionFailed(f"the node does not tell its newest block: {error}") from error
 
-    def _start(self, call: Any, value: int) -> tuple[TxParams, str]:
+    def _start(self, call: Any, value: int, nonce: int | None = None) -> tuple[TxParams, list[str]]:
         base: TxParams = {"from": self.address, "value": Web3.to_wei(value, "wei")}
+        hashes: list[str] = []
         try:
             chain_id = int(self.w3.eth.chain_id)
             self._check(chain_id)
             estimate = call.estimate_gas(base)
             with self._lock:
-                more: Any = {
-                    **bid(self.w3, (), self.limit),
-                    "chainId": chain_id,
-                    "gas": estimate * (100 + GAS_MARGIN_PERCENT) // 100,
-                    "nonce": self.w3.eth.get_transaction_count(self.address, "pending"),
-                }
+                at = self.w3.eth.get_transaction_count(self.address, "pending") if nonce is None else nonce
+                gas = estimate * (100 + GAS_MARGIN_PERCENT) // 100
+                more: Any = {**bid(self.w3, (), self.limit), "chainId": chain_id, "gas": gas, "nonce": at}
                 tx = call.build_transaction({**base, **more})
-                return tx, self._broadcast(tx)
+                self._broadcast(tx, hashes)
+                return tx, hashes
         except ContractLogicError as error:
             raise decode_revert(self._abi, error) from error
         except (Web3Exception, RequestException, *NONSENSE) as error:
@@ -173,14 +176,18 @@ class Sender:
         if self._chain_id and chain_id != self._chain_id:
             raise WrongChain(chain_id, self._chain_id)
 
-    def _broadcast(self, tx: TxParams) -> str:
+    def _broadcast(self, tx: TxParams, hashes: list[str]) -> None:
+        """Send it, and have its hash looked for."""
         if isinstance(self.account, str):
-            return Web3.to_hex(self.w3.eth.send_transaction(tx))
+            hashes.append(Web3.to_hex(self.w3.eth.send_transaction(tx)))
+            return
         # What is signed for another chain may be taken there, by whoever put a contract at the same address.
         self._check(int(tx["chainId"]))
         signed = self.account.sign_transaction(tx)  # type: ignore[arg-type]
         self._keep(bytes(signed.raw_transaction))
-        return Web3.to_hex(self.w3.eth.send_raw_transaction(signed.raw_transaction))
+        # Before it is sent: it may arrive though no answer comes, or one that says no.
+        hashes.append(Web3.to_hex(Web3.keccak(signed.raw_transaction)))
+        self.w3.eth.send_raw_transaction(signed.raw_transaction)
 
     def _see_through(self, tx: TxParams | None, hashes: list[str], block: int = -1) -> TxReceipt:
         """Wait until one of these transactions of one nonce is mined, outbidding the last of them, ``tx``.
@@ -234,8 +241,10 @@ class Sender:
             prices: Any = bid(self.w3, [tx], self.limit)
             if not has_moved:
                 return None
+            for name in (*PRICES, "type"):  # what waits may be of another kind than the chain's fees are now
+                tx.pop(name, None)  # type: ignore[misc]
             tx.update(prices)
-            hashes.append(self._broadcast(tx))
+            self._broadcast(tx, hashes)
         except GasPriceLimit as error:
             return error
         except (Web3Exception, ValueError) as error:
@@ -263,33 +272,44 @@ def _checked(receipt: Any, digest: str) -> TxReceipt:
 
 
 def own_transaction(raw: bytes, sender: str) -> TxParams:
-    """Return what a signed EIP-1559 transaction says; `TransactionFailed` unless it was signed by this sender."""
+    """Return what a signed transaction says; `TransactionFailed` unless this sender signed it, for a chain."""
     try:
         if Account.recover_transaction(raw).lower() == sender.lower():
-            told = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
-            names = ("chainId", "value", "nonce", "gas", "maxFeePerGas", "maxPriorityFeePerGas", "data")
+            legacy = raw[0] >= _RLP_LIST
+            told = _legacy(raw) if legacy else TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
+            prices = PRICES[2:] if legacy else PRICES[:2]
             addresses = {"from": Web3.to_checksum_address(sender), "to": Web3.to_checksum_address(told["to"])}
-            tx: Any = {name: told[name] for name in names} | addresses
+            tx: Any = {name: told[name] for name in ("chainId", "value", "nonce", "gas", "data", *prices)} | addresses
             return cast(TxParams, tx)
     except Exception as error:  # libraries over bytes of any form
         raise TransactionFailed(f"what was kept is no transaction: {type(error).__name__}") from error
     raise TransactionFailed("what was kept is a transaction of another key")
 
 
+def calldata_of(raw: bytes, sender: str) -> bytes:
+    """Return the calldata of a transaction that `own_transaction` accepts; errors as there."""
+    return bytes(HexBytes(own_transaction(raw, sender)["data"]))
+
+
 def prices_of(raw: bytes) -> dict[str, int]:
     """Return what a signed transaction offers, by the names of `fees.PRICES`; `TransactionFailed` if it is none."""
     try:
         if raw[0] >= _RLP_LIST:
-            return {"gasPrice": _legacy_price(raw)}
+            return {"gasPrice": int(decode(raw, List([big_endian_int, big_endian_int], strict=False))[1])}
         told = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
         return {name: int(told[name]) for name in PRICES if name in told}
     except Exception as error:  # libraries over bytes of any form
         raise TransactionFailed(f"what was kept is no transaction: {type(error).__name__}") from error
 
 
-def _legacy_price(raw: bytes) -> int:
-    """Return the second item, the price, of a transaction of the first kind, which is a bare RLP list."""
-    return int(decode(raw, List([big_endian_int, big_endian_int], strict=False))[1])
+def _legacy(raw: bytes) -> dict[str, Any]:
+    """Return what a transaction of the first kind says, a bare RLP list; ValueError for one of no chain."""
+    numbers = [big_endian_int] * 3
+    told = decode(raw, List([*numbers, binary, big_endian_int, binary, *numbers]))
+    if told[6] < _FIRST_V:
+        raise ValueError("of no chain")
+    names = ("nonce", "gasPrice", "gas", "to", "value", "data")
+    return dict(zip(names, told, strict=False)) | {"chainId": (told[6] - _FIRST_V) // 2}
 
 
 def decode_revert(abi: Sequence[Any], error: ContractLogicError) -> ContractRevert:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
+from proofbook.escape.aside import write_aside
 from proofbook.escape.watch import Memory
 from proofbook.verifier.history import Progress
 
@@ -47,14 +46,7 @@ def save_memory(path: Path, memory: Memory, progress: Progress) -> None:
         "exited": sorted(memory.exited),
         "filed": [[*key, number] for key, number in sorted(memory.filed.items())],
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "w") as file:
-            json.dump(told, file)
-        os.replace(name, path)
-    except OSError as error:
-        progress(f"{path.name} was not written: {error.strerror}")
+    write_aside(path, json.dumps(told), progress)
 
 
 def _read(told: Any) -> Memory:

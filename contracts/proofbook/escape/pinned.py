@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Final
 
 from proofbook.chain.errors import WrongChain
+from proofbook.escape.aside import write_aside
 from proofbook.escape.errors import EscapeSetting
 from proofbook.verifier.history import Progress
 
@@ -62,16 +62,8 @@ class Pinned:
             return 0
 
     def _save(self) -> None:
-        if self._path is None:
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._path.parent)
-            with os.fdopen(handle, "w") as file:
-                file.write(f"{self.known}\n")
-            os.replace(name, self._path)
-        except OSError as error:
-            self._progress(f"{self._path.name} was not written: {error.strerror}")
+        if self._path is not None:
+            write_aside(self._path, f"{self.known}\n", self._progress)
 
 
 def _number(text: str) -> int:

@@ -17,7 +17,7 @@ MAX_LIMIT: Final = 10**12
 
 def fee_limit_from_environment() -> int:
     """Return the most that is paid with one request, in gwei; `EscapeSetting` if the variable is out of range."""
-    text = os.environ.get(VARIABLE, str(DEFAULT_LIMIT))
+    text = os.environ.get(VARIABLE) or str(DEFAULT_LIMIT)
     if not (text.isascii() and text.isdigit() and len(text) <= 13 and 0 < int(text) <= MAX_LIMIT):
         raise EscapeSetting(f"{VARIABLE} is no fee", f"whole gwei, 1 to {MAX_LIMIT}")
     return int(text)

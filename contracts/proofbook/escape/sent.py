@@ -1,4 +1,4 @@
-"""What was sent last, kept in a small file: killed while it waits, the next run can outbid it.
+"""What was sent lately, kept in a small file: killed while it waits, the next run can outbid it.
 
 The file is not believed. Only what this very key has signed for this contract is sent on, and nothing but its price is
 changed.
@@ -7,13 +7,12 @@ changed.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Final
 
 from proofbook.chain.errors import TransactionFailed
 from proofbook.chain.transactions import own_transaction
+from proofbook.escape.aside import write_aside
 from proofbook.verifier.history import Progress
 
 FORMAT: Final = "proofbook-sent-1"
@@ -22,7 +21,7 @@ MAX_KEPT: Final = 64
 
 
 class Sent:
-    """The transactions of one key to one contract that have the nonce used last.
+    """The last transactions of one key to one contract.
 
     Parameters
     ----------
@@ -37,20 +36,23 @@ class Sent:
     def __init__(self, folder: Path | None, contract: str, sender: str, progress: Progress) -> None:
         self._contract, self._sender, self._progress = contract.lower(), sender.lower(), progress
         self._path = None if folder is None else folder / f"sent-{self._contract[2:]}-{self._sender[2:]}.json"
-        self._raws: list[bytes] | None = None
+        self._kept: list[tuple[tuple[int, int], bytes]] | None = None
 
     def get_all(self, nonce: int, chain_id: int) -> list[bytes]:
         """Return those with a nonce on a chain, the oldest first."""
-        if self._raws is None:
-            self._raws = self._load()
-        return [raw for raw in self._raws if self._place(raw) == (nonce, chain_id)]
+        return [raw for place, raw in self._all() if place == (nonce, chain_id)]
 
     def add(self, raw: bytes) -> None:
-        """Keep one that is about to be sent, and forget those of other nonces."""
+        """Keep one that is about to be sent. Which of those before it are mined, a node may tell wrong: they stay."""
         place = self._place(raw)
         if place is not None:
-            self._raws = [*self.get_all(*place), raw][-MAX_KEPT:]
+            self._kept = [*self._all(), (place, raw)][-MAX_KEPT:]
             self._save()
+
+    def _all(self) -> list[tuple[tuple[int, int], bytes]]:
+        if self._kept is None:
+            self._kept = [(place, raw) for raw in self._load() if (place := self._place(raw)) is not None]
+        return self._kept
 
     def _place(self, raw: bytes) -> tuple[int, int] | None:
         """Return a transaction's nonce and chain; None for what this key did not sign for this contract."""
@@ -70,13 +72,6 @@ class Sent:
             return []
 
     def _save(self) -> None:
-        if self._path is None:
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._path.parent)
-            with os.fdopen(handle, "w") as file:
-                json.dump({"format": FORMAT, "sent": [raw.hex() for raw in self._raws or []]}, file)
-            os.replace(name, self._path)
-        except OSError as error:
-            self._progress(f"{self._path.name} was not written: {error.strerror}")
+        if self._path is not None:
+            told = {"format": FORMAT, "sent": [raw.hex() for _, raw in self._all()]}
+            write_aside(self._path, json.dumps(told), self._progress)
