@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from proofbook.chain.errors import ContractRevert
+from proofbook.chain.errors import ContractRevert, WrongChain
 from proofbook.escape.leave import leave
 from proofbook.escape.owned import Step, owned_of
 from proofbook.escape.session import Escape
@@ -262,6 +262,38 @@ def test_with_an_honest_second_node_a_lying_first_one_stops_nothing(settled, nod
     escape = Escape(nodes(lie, 2), settled.address, settled.people["bob"], stored)
     _, rest = leave(escape, poll=0.01, pause=patiently())
     assert rest == Step("done") and the_end(settled)
+
+
+@pytest.mark.parametrize("other", ["fails", "is_busy"])
+def test_what_one_node_says_is_not_what_all_say(settled, nodes, stored, let_pass, monkeypatch, other):
+    """The second failed before, in a way that passes; or was busy, so that the first was heard twice."""
+    let_pass()
+    troubles = iter([True])
+
+    class Both(Nodes):
+        def call(self, method, *parameters):
+            if self.url == self.urls[1] and next(troubles, False):
+                if other == "fails":
+                    raise RpcRefused("for a moment")
+                self.advance()
+            return super().call(method, *parameters)
+
+    def lie(method, parameters, result):
+        return "0x539" if method == "eth_chainId" else result
+
+    rpc = Both(settled.anvil.url, lie, 2)
+    if other == "fails":
+        rpc.advance()
+    escape = Escape(rpc, settled.address, settled.people["bob"], stored, chain_id=settled.chain_id)
+    _, rest = leave(escape, poll=0.01, pause=patiently())
+    assert rest == Step("done") and the_end(settled)
+
+
+def test_what_every_node_says_ends_it(settled, nodes, stored):
+    rpc = nodes(lambda method, parameters, result: result, 2)
+    escape = Escape(rpc, settled.address, settled.people["bob"], stored, chain_id=1337)
+    with pytest.raises(WrongChain):
+        leave(escape, poll=0.01, pause=patiently(1))
 
 
 def test_one_look_is_enough_where_a_second_node_is_honest(settled, nodes):

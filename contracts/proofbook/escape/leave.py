@@ -98,6 +98,8 @@ class _Leaving:
         self.on_step, self.progress, self.pause = on_step, progress, pause
         self.done: list[Done] = []
         self.failures = self.asked = 0
+        # Nodes whose word, since something went well, was that no patience mends it.
+        self.final: set[str] = set()
         self.is_out = False
 
     def run(self) -> tuple[list[Done], Step]:
@@ -107,6 +109,7 @@ class _Leaving:
                 if rest.name == "done" and self.is_out:
                     return self.done, rest
                 self.failures = self.asked = 0
+                self.final.clear()
                 self._wait(rest)
             except ProofbookError as error:
                 self._pass_or_raise(error)
@@ -122,12 +125,16 @@ class _Leaving:
         """Go on to the next node, wait and have it tried again, or raise: only what every node leads to counts."""
         if not isinstance(error, _OF_NODES):
             raise error
-        self.escape.rpc.advance()
+        rpc = self.escape.rpc
+        if not _passes(error):
+            # Of each node itself: for one that is busy, another may have answered.
+            self.final.add(rpc.url)
         self.asked += 1
-        if self.asked % len(self.escape.rpc.urls) == 0:
+        if self.asked % len(rpc.urls) == 0:
             self.failures += 0 if isinstance(error, _ENDLESS) else 1
-            if not _passes(error) or self.failures > MAX_FAILURES:
-                raise error
+        if self.final.issuperset(rpc.urls) or self.failures > MAX_FAILURES:
+            raise error
+        rpc.advance()
         self.progress(f"{error}; trying again")
         self.pause(self.poll)
 
@@ -139,8 +146,8 @@ class _Leaving:
             self.is_out = False
             self.pause(_until(rest, self.escape.now(), self.poll, self.progress))
         age = time.time() - self.escape.exchange.time
-        # That all is out, or that a step fails, is what one node says: the next look is another's.
-        if rest.name == "done" or self.escape.aside or age > STALE_SECONDS:
+        # That all is out, a request is not there, or a step fails, is what one node says: the next look is another's.
+        if rest.until is None or self.escape.aside or age > STALE_SECONDS:
             self.escape.rpc.advance()
 
     def _settle(self) -> None:
