@@ -191,8 +191,12 @@ def test_status_tells_the_numbers_that_the_steps_take(settled, trader, program):
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_step_sees_through_what_an_earlier_one_left_waiting(settled, trader, program, monkeypatch):
-    """Whatever comes behind one that is never mined waits for ever: so that one is outbid first."""
+@pytest.mark.parametrize("same", [False, True])
+def test_a_step_sees_through_what_an_earlier_one_left_waiting(settled, trader, program, same, monkeypatch):
+    """Whatever comes behind one that is never mined waits for ever: so that one is outbid first.
+
+    Where it was the same step, that was it: a second request would be paid for too.
+    """
     monkeypatch.setattr("proofbook.escape.session.OUTBID_SECONDS", 0.5)
     monkeypatch.setattr("proofbook.escape.session.SEND_SECONDS", 0.2)
     bob, chain = trader(program, "bob"), settled.anvil
@@ -216,13 +220,15 @@ def test_a_step_sees_through_what_an_earlier_one_left_waiting(settled, trader, p
         monkeypatch.setattr("proofbook.escape.session.SEND_SECONDS", 60)
         miner = threading.Thread(target=mine, args=[first])
         miner.start()
-        assert bob.take(True, "claim", "--token", "1") == {"step": "claim", "token": 1}
+        words = ["request", "--account", "2"] if same else ["claim"]
+        taken = {"step": words[0], "token": 1, **({"account": 2} if same else {})}
+        assert bob.take(True, *words, "--token", "1") == taken
     finally:
         ended.set()
         chain.rpc("evm_setAutomine", True)
     miner.join()
     assert [q.request.token for q in settled.queue()[2:]] == [ETH]
-    assert settled.w3.eth.get_transaction_count(bob.account.address) == before + 2
+    assert settled.w3.eth.get_transaction_count(bob.account.address) == before + (1 if same else 2)
     with pytest.raises(TransactionNotFound):
         settled.w3.eth.get_transaction_receipt(first[0])
 

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from proofbook.chain.deploy import deploy_contract
+from proofbook.chain.errors import TransactionFailed
+from proofbook.chain.transactions import Sender
 from proofbook.escape import cli
+from proofbook.escape.asked import Asked
+from proofbook.escape.errors import WatchStopped
 from proofbook.escape.memory import load_memory, save_memory
 from proofbook.escape.owned import owned_of
+from proofbook.escape.pinned import Pinned
 from proofbook.escape.readings import GAS_ACCOUNT, GAS_ONCE, GAS_TOKEN, gas_to_leave, queued_at
+from proofbook.escape.resort import last_resort
 from proofbook.escape.session import Escape
 from proofbook.escape.watch import EXIT_ESCAPED, Limits, Memory, Severity, Sight, judge
 from proofbook.escape.watching import Place, Watch, WatchOptions, describe_row
 from proofbook.protocol.table import RequestKind
-from proofbook.verifier.abi import topic
+from proofbook.verifier.abi import selector, topic
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("settled")]
 
 ETH, USD = 1, 2
 ALICE = 1
+CLAIMS = selector("claims(address,uint16)").hex()
 RUDE = "\x1b[2J\x1b]0;your key, please\x07\rall is well"
 
 
@@ -37,14 +46,15 @@ def one_try(monkeypatch):
     monkeypatch.setattr("proofbook.verifier.rpc.MAX_TRIES", 1)
 
 
-def hiding(id_):
-    """A lie: there is no event of this request."""
+def hiding(id_, later=False):
+    """A lie: there is no event of this request, nor of later ones if that is wanted."""
 
     def lie(method, result):
         if method != "eth_getLogs" or not result:
             return result
         kind = topic("RequestQueued")
-        return [log for log in result if log["topics"][0] != kind or int(log["topics"][1], 16) != id_]
+        hidden = range(id_, 1 << 64 if later else id_ + 1)
+        return [log for log in result if log["topics"][0] != kind or int(log["topics"][1], 16) not in hidden]
 
     return lie
 
@@ -66,8 +76,94 @@ def test_the_last_resort_asks_once_though_the_node_hides_that_it_did(settled, ey
             assert watch.watch.run() == 4
         assert ("raised", "data") in watch.told() and ("event", "escape_failed") not in watch.told()
         assert asked_of(settled, ALICE) == {ETH: 1, USD: 1}
-    batch = settled.number
-    assert watch.watch.memory.filed == {(ALICE, ETH): batch, (ALICE, USD): batch}
+
+
+@pytest.mark.parametrize("ends", ["hidden", "killed"])
+def test_the_last_resort_pays_once_where_no_receipt_tells_of_it(settled, eye, stored, proxy, monkeypatch, ends):
+    """Events and receipts are hidden; or the watch is killed when a request was sent, before any receipt."""
+    monkeypatch.setattr("proofbook.chain.transactions._RECEIPT_LAG_SECONDS", 0.1)
+    monkeypatch.setattr("proofbook.escape.session.OUTBID_SECONDS", 0.1)
+    hide = hiding(settled.queue()[-1].id, later=True)
+    proxy.lie = lambda method, result: None if method == "eth_getTransactionReceipt" else hide(method, result)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    if ends == "killed":
+        monkeypatch.setattr(Sender, "_see_through", killed)
+    looks = 0
+    for _ in range(3):
+        watch = eye("alice", artifacts=stored, escape=True, once=True, url=proxy.url)
+        for _ in range(2):
+            with contextlib.suppress(KeyboardInterrupt):
+                looks += watch.watch.run() == 4
+    assert looks and asked_of(settled, ALICE) == {ETH: 1, USD: 1}
+
+
+def test_a_watch_goes_on_with_what_a_run_sent_asked_for_and_saw(settled, eye, tmp_path):
+    """All commands keep it in one folder; what the watch read of the chain is its own."""
+    cache = tmp_path / "cache"
+    run = Escape(settled.anvil.url, settled.address, settled.people["alice"], cache=cache)
+    assert len(run.run()[0]) == 2
+    settled.anvil.mine()
+    watch = eye("alice").watch
+    assert watch.escape._pinned.known == settled.chain_id
+    nonce = settled.w3.eth.get_transaction_count(settled.people["alice"].address)
+    assert watch.escape._asked.get_held(nonce) == {(ALICE, ETH), (ALICE, USD)}
+    assert [len(watch.escape._sent.get_all(nonce - n, settled.chain_id)) for n in (0, 1, 2)] == [0, 1, 1]
+    watch.look()
+    assert {path.name for path in cache.iterdir() if path.is_dir()} >= {watch._file.parent.name}
+
+
+def test_where_the_claims_cannot_be_read_it_asks_all_the_same(settled, eye, stored, proxy, tamper):
+    def lie(method, result):
+        is_claim = method == "eth_call" and proxy.asked[-1][1][0]["data"].startswith("0x" + CLAIMS)
+        return "0x" if is_claim and watch.watch.memory.seen_at else result
+
+    watch = eye("alice", artifacts=stored, escape=True, once=True, url=proxy.url)
+    watch.look()
+    tamper.root()
+    proxy.lie = lie
+    assert watch.watch.run() == 4
+    assert asked_of(settled, ALICE) == {ETH: 1, USD: 1}
+    assert ("event", "escape_failed") in watch.told()
+
+
+def test_the_last_resort_ends_when_it_is_told_to(settled):
+    escape = Escape(settled.anvil.url, settled.address, settled.people["bob"])
+    what = escape.owned()
+
+    def stopped(*_):
+        raise WatchStopped("told to stop")
+
+    escape.take = stopped  # type: ignore[method-assign]
+    with pytest.raises(WatchStopped):
+        last_resort(escape, what, print)
+
+
+def test_a_claim_whose_refusal_costs_gas_is_left_alone_by_the_last_resort_too(settled):
+    bob, alice = settled.people["bob"].address, settled.people["alice"]
+    # Takes ETH where gas costs nothing, as in an estimate.
+    settled.anvil.rpc("anvil_setCode", bob, "0x3a15600857" + "5f5ffd" + "5b00")
+    escape = Escape(settled.anvil.url, settled.address, alice)
+    before = settled.w3.eth.get_transaction_count(alice.address)
+    for _ in range(3):
+        with pytest.raises(TransactionFailed, match="reverted"):
+            last_resort(escape, replace(escape.owned(bob), accounts=()), print)
+    assert settled.w3.eth.get_transaction_count(alice.address) == before + 1
+
+
+def test_a_full_disk_leaves_no_file_behind_at_every_look(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    told: list[str] = []
+    monkeypatch.setattr("proofbook.escape.aside.os.fsync", full)
+    for _ in range(3):
+        save_memory(tmp_path / "memory.json", Memory(), told.append)
+    Pinned(tmp_path, "0x11", 0, told.append).hold(5)
+    Asked(tmp_path, "0x11", "0x22", told.append).note((1, 2), 3)
+    assert list(tmp_path.iterdir()) == [] and len(told) == 5 and all("No space left" in text for text in told)
 
 
 def test_what_was_asked_for_is_remembered_in_the_file(tmp_path):

@@ -74,7 +74,7 @@ class Step:
     account, token, request : int or None
         What it is about, where it is about that.
     until : int or None
-        For ``wait``: Unix time after which a freeze is possible.
+        For ``wait``: Unix time after which a freeze is possible. Without: for a request that was sent to be seen.
     """
 
     name: StepName
@@ -87,6 +87,26 @@ class Step:
         """Return it by name, without what it is not about."""
         parts = {"account": self.account, "token": self.token, "request": self.request, "until": self.until}
         return {"step": self.name, **{name: value for name, value in parts.items() if value is not None}}
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step that was taken.
+
+    Attributes
+    ----------
+    step : Step
+        Which.
+    tx : str
+        Hash of its transaction.
+    """
+
+    step: Step
+    tx: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it by name."""
+        return {**self.step.as_json(), "tx": self.tx}
 
 
 def owned(
@@ -142,7 +162,7 @@ def _opens(queued: Queued) -> bool:
     return queued.request.kind == RequestKind.OPEN
 
 
-def next_step(what: Owned, now: int, aside: Collection[Step] = ()) -> Step:
+def next_step(what: Owned, now: int, aside: Collection[Step] = (), held: Collection[tuple[int, int]] = ()) -> Step:
     """Return what brings the owner's money out next.
 
     Parameters
@@ -153,11 +173,13 @@ def next_step(what: Owned, now: int, aside: Collection[Step] = ()) -> Step:
         Unix time.
     aside : collection of Step
         Steps to pass over, because they were tried and failed.
+    held : collection of (int, int)
+        Forced exits not to ask for, by account and token, because that was done; they are waited for.
     """
-    return next(step for step in _steps(what, now) if step not in aside)
+    return next(step for step in steps_of(what, now, held) if step not in aside)
 
 
-def _steps(what: Owned, now: int) -> Iterator[Step]:
+def steps_of(what: Owned, now: int, held: Collection[tuple[int, int]] = ()) -> Iterator[Step]:
     """Yield all that can be done, in the order in which it is to be; the last is ``wait`` or ``done``."""
     claims = (Step("claim", token=token) for token in what.claims)
     if what.exchange.frozen:
@@ -169,7 +191,10 @@ def _steps(what: Owned, now: int) -> Iterator[Step]:
     if stuck and what.oldest is not None and now > what.oldest.deadline:
         yield Step("freeze", request=what.oldest.id)
     yield from claims
-    yield from _requests(what)
+    wanted = {(step.account, step.token): step for step in requests_of(what)}
+    yield from (step for key, step in wanted.items() if key not in held)
+    if not wanted.keys().isdisjoint(held):
+        yield Step("wait")
     # Deposits that wait are served or past their deadline before long; either way there is a step after it.
     if what.waiting and what.oldest is not None:
         yield Step("wait", until=what.oldest.deadline)
@@ -185,7 +210,8 @@ def _when_frozen(what: Owned) -> Iterator[Step]:
             yield Step("reclaim", request=queued.id)
 
 
-def _requests(what: Owned) -> Iterator[Step]:
+def requests_of(what: Owned) -> Iterator[Step]:
+    """Yield a forced exit for all that an address holds and that none waits for."""
     asked = {(q.request.account, q.request.token) for q in what.waiting if q.request.kind == RequestKind.EXIT}
     for account in what.accounts:
         for token in account.balances:

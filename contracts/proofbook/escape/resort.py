@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 
-from proofbook.escape.owned import Owned
+from proofbook.escape.errors import WatchStopped
+from proofbook.escape.owned import Owned, Step, requests_of
 from proofbook.escape.session import Done, Escape
 from proofbook.protocol.errors import ProofbookError
-from proofbook.protocol.table import RequestKind
 from proofbook.verifier.contract import Reader
 from proofbook.verifier.errors import RpcUnavailable
 
-Filed = Mapping[tuple[int, int], int]
-"""Forced exits filed without a state: the contract's last batch then, by account and token."""
-_Attempt = Callable[[], Done]
+_Attempt = Callable[[], Done | None]
 
 
-def last_resort(escape: Escape, what: Owned, filed: Filed, on_step: Callable[[Done], None]) -> None:
+def last_resort(escape: Escape, what: Owned, on_step: Callable[[Done], None]) -> None:
     """Ask for all that the last good state shows, freeze when that is due, and have claims paid.
 
-    What is refused holds back nothing else.
+    What is refused holds back nothing else; what was asked for already is not asked for again.
 
     Parameters
     ----------
@@ -28,26 +26,25 @@ def last_resort(escape: Escape, what: Owned, filed: Filed, on_step: Callable[[Do
         The way out; its history has problems.
     what : Owned
         What the last good state shows.
-    filed : mapping of (int, int) to int
-        What was asked for already: the chain is told by a node that may hide it, and each request costs a fee.
     on_step : callable
         Given each step when it is done.
 
     Raises
     ------
     ProofbookError
-        The first of the steps that failed, when all were tried; `RpcUnavailable` at once.
+        The first of the steps that failed, when all were tried; `RpcUnavailable` and `WatchStopped` at once.
     """
     first: ProofbookError | None = None
-    for attempt in (*_claims(escape, what), *_requests(escape, what, filed), *_freeze(escape, what)):
+    for attempt in (*_claims(escape, what), *_requests(escape, what), *_freeze(escape, what)):
         try:
             done = attempt()
-        except RpcUnavailable:
+        except (RpcUnavailable, WatchStopped):
             raise
         except ProofbookError as error:
             first = first or error
         else:
-            on_step(done)
+            if done is not None:
+                on_step(done)
     if first is not None:
         raise first
 
@@ -57,21 +54,25 @@ def _claims(escape: Escape, what: Owned) -> Iterator[_Attempt]:
     exchange = what.exchange
     reader = Reader(escape.rpc, exchange.address, exchange.block)
     owner = f"0x{what.owner:040x}"
+
+    def claim(token: int) -> Done | None:
+        held = reader.read("claims(address,uint16)", "uint64", owner, token)[0]
+        return escape.take(Step("claim", token=token), owner) if held else None
+
     for token in exchange.tokens:
-        if reader.read("claims(address,uint16)", "uint64", owner, token.id)[0]:
-            yield partial(escape.claim, token.id, owner)
+        yield partial(claim, token.id)
 
 
-def _requests(escape: Escape, what: Owned, filed: Filed) -> Iterator[_Attempt]:
+def _requests(escape: Escape, what: Owned) -> Iterator[_Attempt]:
+    """Yield the forced exits that nobody asked for: no request of the chain's, and none that is remembered."""
     if what.exchange.frozen:
         return
-    asked = {(q.request.account, q.request.token) for q in what.waiting if q.request.kind == RequestKind.EXIT}
-    for account in what.accounts:
-        for token in account.balances:
-            key = (account.index, token)
-            # Once more only for what a later batch left there or brought.
-            if key not in asked and escape.history.number > filed.get(key, -1):
-                yield partial(escape.request, *key)
+
+    def request(step: Step) -> Done | None:
+        return None if (step.account, step.token) in escape.get_held() else escape.take(step)
+
+    for step in requests_of(what):
+        yield partial(request, step)
 
 
 def _freeze(escape: Escape, what: Owned) -> Iterator[_Attempt]:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
+from web3.types import TxReceipt
 
 from proofbook.chain.errors import ContractRevert, GasPriceLimit, TransactionFailed
-from proofbook.chain.transactions import OUTBID_SECONDS, Sender
+from proofbook.chain.fees import limit_from_environment
+from proofbook.chain.transactions import OUTBID_SECONDS, Sender, calldata_of
 from proofbook.escape.artifacts import check_exit_artifacts
+from proofbook.escape.asked import Asked
 from proofbook.escape.errors import ArtifactsMismatch, ArtifactsMissing, ExitProofFailed, KeyRefused, NotNow
 from proofbook.escape.interface import escape_abi
-from proofbook.escape.owned import Owned, Step, next_step, owned_of
+from proofbook.escape.owned import Done as Done
+from proofbook.escape.owned import Owned, Step, next_step, owned_of, steps_of
 from proofbook.escape.pinned import Pinned
 from proofbook.escape.proof import prove_exit
 from proofbook.escape.provider import RpcProvider
@@ -28,7 +32,7 @@ from proofbook.protocol.state import State
 from proofbook.protocol.table import ETH_QUANTUM
 from proofbook.verifier.chain import Chain
 from proofbook.verifier.contract import Exchange, Reader
-from proofbook.verifier.errors import HistoryBroken
+from proofbook.verifier.errors import BuildUnavailable, HistoryBroken, RpcMalformed
 from proofbook.verifier.history import Ledger, Problem, Progress, Queued, silent
 from proofbook.verifier.rpc import Rpc, quantity
 from proofbook.verifier.stream import OnBatch
@@ -41,31 +45,11 @@ SEND_SECONDS: Final = 300.0
 DEAR_SECONDS: Final = 3600.0
 """How long a claim is left alone whose refusal cost gas: a token may have every try fail in its block only."""
 _ASIDE: Final[dict[str, tuple[type[ProofbookError], ...]]] = {
-    "claim": (ContractRevert, TransactionFailed),
-    "exit": (ContractRevert, ArtifactsMissing, ArtifactsMismatch, ExitProofFailed),
+    "claim": (ContractRevert, TransactionFailed, RpcMalformed),
+    "exit": (ContractRevert, ArtifactsMissing, ArtifactsMismatch, ExitProofFailed, BuildUnavailable),
     "reclaim": (ContractRevert,),
 }
 """By step: the failures that are of this one alone, and hold no other back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A step that was taken.
-
-    Attributes
-    ----------
-    step : Step
-        Which.
-    tx : str
-        Hash of its transaction.
-    """
-
-    step: Step
-    tx: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it by name."""
-        return {**self.step.as_json(), "tx": self.tx}
 
 
 class Escape:
@@ -90,7 +74,9 @@ class Escape:
     on_batch : callable, optional
         Given every batch that is read, before it is applied.
     chain_id : int
-        The exchange's chain; 0 for the one seen first, which the cache keeps. Nothing is signed for another.
+        The exchange's chain; 0 for the one seen first, which is kept. Nothing is signed for another.
+    kept : Path, optional
+        Folder where the chain, and what was sent and asked for, are kept; default: `cache`.
 
     Attributes
     ----------
@@ -109,6 +95,7 @@ class Escape:
         cache: Path | None = None,
         on_batch: OnBatch | None = None,
         chain_id: int = 0,
+        kept: Path | None = None,
     ) -> None:
         self.rpc = rpc if isinstance(rpc, Rpc) else Rpc(rpc, tell=progress)
         self.address = f"0x{parse_address(contract):040x}"
@@ -116,7 +103,8 @@ class Escape:
         self._account = account
         self._progress = progress
         self._w3 = Web3(RpcProvider(self.rpc))
-        self._pinned = Pinned(cache, self.address, chain_id, progress)
+        kept = kept or cache
+        self._pinned = Pinned(kept, self.address, chain_id, progress)
         self._chain = Chain(
             self.rpc,
             self.address,
@@ -126,13 +114,15 @@ class Escape:
             on_batch,
             accept=lambda exchange: self._pinned.hold(exchange.chain_id),
         )
-        self._fee_limit = fee_limit_from_environment()
+        # Before they are needed: that may be in a year.
+        self._fee_limit, self._gas_limit = fee_limit_from_environment(), limit_from_environment()
         self.aside: dict[Step, ProofbookError] = {}
         self._mined = 0
         self._dear: dict[tuple[int, Step], tuple[ProofbookError, float]] = {}
         if account is not None:
             self.include(self._sender_address())
-        self._sent = Sent(cache, self.address, "" if account is None else self._sender_address(), progress)
+        whose = (kept, self.address, "" if account is None else self._sender_address(), progress)
+        self._sent, self._asked = Sent(*whose), Asked(*whose)
 
     def refresh(self) -> None:
         """Read the chain again.
@@ -199,7 +189,12 @@ class Escape:
 
     def next_step(self, owner: int | str | None = None) -> Step:
         """Return the next step out for an address, by default the sender."""
-        return next_step(self.owned(owner), self.now())
+        return next_step(self.owned(owner), self.now(), held=self.get_held())
+
+    def get_held(self) -> frozenset[tuple[int, int]]:
+        """Return the forced exits that were asked for, by account and token, and are not to be again for now."""
+        self._asked.see(self.history.timestamp)
+        return self._asked.get_held(self._count("latest")) if self._asked else frozenset()
 
     def now(self) -> int:
         """Return the time that the next block will have at least."""
@@ -207,8 +202,16 @@ class Escape:
 
     # --- steps
 
-    def request(self, index: int, token: int) -> Done:
+    def request(self, index: int, token: int, once: bool = False) -> Done:
         """File a forced exit of all that an account of the sender holds of a token.
+
+        Parameters
+        ----------
+        index, token : int
+            Account and token id.
+        once : bool
+            Whether it is `NotNow` what was asked for before, as far as is known: the chain is told by a node that may
+            hide it, and each request costs a fee.
 
         Raises
         ------
@@ -222,7 +225,7 @@ class Escape:
         step = Step("request", account=index, token=token)
 
         def send(fee: int) -> Done:
-            return self._send(step, "forceExit", index, token, value=fee * ETH_QUANTUM)
+            return self._send(step, "forceExit", index, token, value=fee * ETH_QUANTUM, once=once)
 
         try:
             return send(fee_now(reader, self._fee_limit))
@@ -270,9 +273,12 @@ class Escape:
             raise NotNow("the exchange is not frozen", "freeze comes first")
         if self.artifacts is None:
             raise ArtifactsMissing("no folder of exit artifacts was named", "give the folder they are stored in")
-        artifacts = check_exit_artifacts(self.artifacts, self.exchange)
-        self._progress(f"proving the exit of account {index}")
-        call = prove_exit(artifacts, self.state, index)
+        try:
+            artifacts = check_exit_artifacts(self.artifacts, self.exchange)
+            self._progress(f"proving the exit of account {index}")
+            call = prove_exit(artifacts, self.state, index)
+        except OSError as error:
+            raise ExitProofFailed(f"a file is in the way: {error}", "is the disk full? may it be read?") from error
         owner = Web3.to_checksum_address(f"0x{call.owner:040x}")
         arguments = (index, owner, call.tokens, list(call.amounts), list(call.proof))
         return self._send(Step("exit", account=index), "exit", *arguments)
@@ -296,9 +302,12 @@ class Escape:
         return self._send(Step("claim", token=token), "claimFor", to, token)
 
     def take(self, step: Step, owner: int | str | None = None) -> Done:
-        """Take a step that `next_step` names; `NotNow` for ``wait`` and ``done``."""
+        """Take a step that `next_step` names; `NotNow` for ``wait``, ``done`` and what was asked for already.
+
+        A claim whose refusal cost gas is left alone for a while, and its error raised again.
+        """
         if step.name == "request" and step.account is not None and step.token is not None:
-            return self.request(step.account, step.token)
+            return self.request(step.account, step.token, once=True)
         if step.name == "freeze":
             return self.freeze()
         if step.name == "exit" and step.account is not None:
@@ -306,7 +315,7 @@ class Escape:
         if step.name == "reclaim" and step.request is not None:
             return self.reclaim(step.request)
         if step.name == "claim" and step.token is not None:
-            return self.claim(step.token, owner)
+            return self._claim_unless_dear(step, step.token, self._owner(owner))
         raise NotNow(f"there is nothing to do for {step.name}")
 
     def run(
@@ -339,9 +348,14 @@ class Escape:
         whose = self._owner(owner)
         self.aside = aside = self._still_dear(whose)
         for _ in range(MAX_STEPS):
-            step = next_step(self.owned(whose), self.now(), aside)
-            if step.name == "done" and aside:
-                raise next(iter(aside.values()))
+            what, held = self.owned(whose), self.get_held()
+            step = next_step(what, self.now(), aside, held)
+            # What was put aside may have been mined all the same.
+            left = [aside[one] for one in steps_of(what, self.now(), held) if one in aside]
+            if step.name == "done" and left:
+                raise left[0]
+            if step == Step("wait"):
+                self._progress("a forced exit was sent before, and the node does not show it: waiting for it")
             if step.name in ("wait", "done"):
                 return done, step
             self._progress(f"step: {step.name}")
@@ -352,7 +366,6 @@ class Escape:
             except _ASIDE.get(step.name, ()) as error:
                 self._progress(f"{step.name} is put aside: {error}")
                 aside[step] = error
-                self._note_if_dear(whose, step, error)
             else:
                 if on_step is not None:
                     on_step(done[-1])
@@ -362,15 +375,26 @@ class Escape:
         now = time.monotonic()
         return {step: error for (whose, step), (error, until) in self._dear.items() if whose == owner and now < until}
 
-    def _note_if_dear(self, owner: int, step: Step, error: ProofbookError) -> None:
-        """Leave a claim alone for a while if a transaction was mined for its refusal."""
-        if step.name == "claim" and self._count("latest") > self._mined:
-            self._dear[owner, step] = (error, time.monotonic() + DEAR_SECONDS)
+    def _claim_unless_dear(self, step: Step, token: int, owner: int) -> Done:
+        """Have a claim paid out; one is left alone for a while if a transaction was mined for its refusal."""
+        if (refusal := self._still_dear(owner).get(step)) is not None:
+            raise refusal
+        try:
+            return self.claim(token, owner)
+        except (ContractRevert, TransactionFailed) as error:
+            if self._count("latest") > self._mined:
+                self._dear[owner, step] = (error, time.monotonic() + DEAR_SECONDS)
+            raise
 
-    def await_pending(self) -> None:
+    def await_pending(self) -> dict[bytes, TxReceipt]:
         """Wait for transactions of an earlier run that are still on their way; else their steps would be taken twice.
 
         Those that the escape sent are outbid when they wait too long.
+
+        Returns
+        -------
+        dict of bytes to TxReceipt
+            The escape's own that were mined meanwhile and did what they were to, by their calldata.
 
         Raises
         ------
@@ -380,15 +404,16 @@ class Escape:
             If the escape's own are not.
         """
         self._pinned.hold(self.rpc.chain_id())
+        seen: dict[bytes, TxReceipt] = {}
         for waited in range(PENDING_SECONDS):
             self._mined = mined = self._count("latest")
             if mined >= self._count("pending"):
-                return
+                return seen
             if not waited:
                 self._progress("waiting for a transaction of yours that is still on its way")
             self._chain.forget()
             if raws := self._sent.get_all(mined, self._pinned.known):
-                self._see_through(raws)
+                seen |= self._see_through(raws)
             else:
                 time.sleep(1)
         raise NotNow("a transaction of yours is not mined", "wait, or send it again at a higher gas price")
@@ -397,11 +422,12 @@ class Escape:
         """Return how many transactions of the sender there are by a node's latest or pending block."""
         return quantity(self.rpc.call("eth_getTransactionCount", self._sender_address(), tag))
 
-    def _see_through(self, raws: Sequence[bytes]) -> None:
+    def _see_through(self, raws: Sequence[bytes]) -> dict[bytes, TxReceipt]:
         try:
-            self._sender().resume(raws)
+            return {calldata_of(raws[-1], self._sender_address()): self._sender().resume(raws)}
         except ContractRevert as error:
             self._progress(f"it was mined and refused: {error}")  # what is to be done now, the chain tells
+            return {}
 
     # --- edges
 
@@ -421,21 +447,28 @@ class Escape:
             return queued
         raise NotNow(f"request {request_id} does not wait", "it was served or taken back, or never was")
 
-    def _send(self, step: Step, function: str, *arguments: Any, value: int = 0) -> Done:
+    def _send(self, step: Step, function: str, *arguments: Any, value: int = 0, once: bool = False) -> Done:
         """Send a transaction; the chain is read again before anything else of it is used."""
-        # Behind one that is never mined it would wait for ever.
-        self.await_pending()
         contract = self._w3.eth.contract(address=Web3.to_checksum_address(self.address), abi=escape_abi())
+        # Behind one that is never mined it would wait for ever.
+        seen = self.await_pending()
         block = 0
         try:
-            receipt = self._sender().send(contract.functions[function](*arguments), value)
+            receipt = seen.get(bytes.fromhex(contract.encode_abi(function, arguments)[2:]))
+            if receipt is None:
+                if once and (step.account, step.token) in self._asked.get_held(self._mined):
+                    raise NotNow("it was asked for already", "if no node shows it, it is asked for again later")
+                # With the nonce that was looked at: behind one that another node knows of, it could be done twice.
+                call = contract.functions[function](*arguments)
+                receipt = self._sender(step).send(call, value, self._mined)
+                self._note(step)
             block = receipt["blockNumber"]
         finally:
             # Nodes behind one address differ: one that lacks this block would have us do the same again.
             self._chain.forget(block)
         return Done(step, Web3.to_hex(receipt["transactionHash"]))
 
-    def _sender(self) -> Sender:
+    def _sender(self, step: Step | None = None) -> Sender:
         self._sender_address()
         assert self._account is not None
         return Sender(
@@ -444,6 +477,17 @@ class Escape:
             escape_abi(),
             timeout=SEND_SECONDS,
             patience=OUTBID_SECONDS,
-            keep=self._sent.add,
+            limit=self._gas_limit,
+            keep=partial(self._keep, step),
             chain_id=self._pinned.known,
         )
+
+    def _keep(self, step: Step | None, raw: bytes) -> None:
+        """Keep what is about to be sent: whatever is said of it then, it may have been mined."""
+        self._sent.add(raw)
+        if step is not None:
+            self._note(step)
+
+    def _note(self, step: Step) -> None:
+        if step.name == "request" and step.account is not None and step.token is not None:
+            self._asked.note((step.account, step.token), self._mined)

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +166,8 @@ class Watch:
         whose = f"{parse_address(self._owner):040x}" if self._owner else "all"
         cache = None if place.cache is None else place.cache / f"watch-{whose}"
         which = (rpc, place.contract, place.account, place.artifacts, place.first_block)
-        self.escape = Escape(*which, self._reads, cache, self._on_batch, place.chain_id)
+        # What was sent, asked for and seen of the chain is the same for all commands.
+        self.escape = Escape(*which, self._reads, cache, self._on_batch, place.chain_id, place.cache)
         if self._owner:
             self.escape.include(self._owner)
         self._webhook = Webhook(options.webhook, progress, options.trust_env, self._pause) if options.webhook else None
@@ -402,7 +402,7 @@ class Watch:
         try:
             what = owned_of(self.escape.exchange, self.escape.history, self._owner)
             if self.escape.problems:
-                last_resort(self.escape, what, self.memory.filed, partial(self._filed, what.exchange))
+                last_resort(self.escape, what, self._step)
                 return False
             if next_step(what, self.escape.now()).name != "done":
                 self._event(Severity.CRITICAL, "escape_started", f"leaving, because of {', '.join(reasons)}")
@@ -419,14 +419,6 @@ class Watch:
             return False
         self._event(Severity.INFO, "escaped", "all that was yours is at your address")
         return True
-
-    def _filed(self, exchange: Exchange, done: Done) -> None:
-        """Keep in mind what the last resort asked for, before anything else can fail."""
-        if done.step.name == "request" and done.step.account is not None and done.step.token is not None:
-            filed = {**self.memory.filed, (done.step.account, done.step.token): exchange.batch_number}
-            self.memory = replace(self.memory, filed=filed)
-            self._remember()
-        self._step(done)
 
     def _step(self, done: Done) -> None:
         told = {name: value for name, value in done.as_json().items() if name != "step"}
