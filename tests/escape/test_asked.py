@@ -10,7 +10,7 @@ from proofbook.chain.errors import ContractRevert, TransactionFailed
 from proofbook.chain.transactions import own_transaction
 from proofbook.escape.asked import FIRST_S, Asked
 from proofbook.escape.errors import ExitProofFailed
-from proofbook.escape.owned import Step
+from proofbook.escape.owned import Done, Step
 from proofbook.escape.session import Escape
 from proofbook.verifier.errors import BuildUnavailable, RpcMalformed
 from proofbook.verifier.rpc import Rpc
@@ -134,7 +134,8 @@ def test_each_time_it_takes_longer_until_it_is_asked_for_again(monkeypatch):
 def test_a_claim_that_was_put_aside_and_mined_all_the_same_is_no_failure(settled, monkeypatch):
     """Its receipt came too late; a later look sees that it is out."""
     escape = Escape(settled.anvil.url, settled.address, settled.operator)
-    claim, failed = escape.claim, []
+    claim = escape.claim
+    failed: list[Done] = []
 
     def late(token, owner):
         done = claim(token, owner)

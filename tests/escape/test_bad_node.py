@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from typing import Any
 
 import pytest
 from web3 import Web3
@@ -200,18 +201,19 @@ def test_a_node_that_drops_transactions_holds_nobody_back_who_names_another(sett
 
 
 RECEIPT = {"status": "0x1", "blockNumber": "0x1", "transactionHash": "0x" + "ab" * 32}
-NONSENSE = [
-    *[(method, junk) for method in ("eth_chainId", "eth_blockNumber") for junk in (None, {})],
-    *[("eth_estimateGas", junk) for junk in (None, [])],
-    *[("eth_getBlockByNumber", junk) for junk in ("abc", [], {"baseFeePerGas": "x"})],
-    *[(method, None) for method in ("eth_getTransactionCount", "eth_maxPriorityFeePerGas")],
-    *[("eth_getTransactionReceipt", junk) for junk in ({}, 5, "x", RECEIPT, {**RECEIPT, "status": None})],
-    *[("eth_getTransactionReceipt", {"transactionHash": None, "status": "0x1"})],
-    *[("eth_getTransactionByHash", junk) for junk in ({}, 5, {"from": None}, [1])],
-]
+ODD: dict[str, list[Any]] = {
+    "eth_chainId": [None, {}],
+    "eth_blockNumber": [None, {}],
+    "eth_estimateGas": [None, []],
+    "eth_getBlockByNumber": ["abc", [], {"baseFeePerGas": "x"}],
+    "eth_getTransactionCount": [None],
+    "eth_maxPriorityFeePerGas": [None],
+    "eth_getTransactionReceipt": [{}, 5, "x", RECEIPT, {**RECEIPT, "status": None}, {"status": "0x1"}],
+    "eth_getTransactionByHash": [{}, 5, {"from": None}, [1]],
+}
 
 
-@pytest.mark.parametrize(("name", "junk"), NONSENSE)
+@pytest.mark.parametrize(("name", "junk"), [(name, junk) for name in ODD for junk in ODD[name]])
 def test_an_answer_of_no_form_is_a_typed_error_when_something_is_sent(settled, proxy, name, junk):
     """A traceback would end a watch that runs for years."""
 
