@@ -117,7 +117,12 @@ def test_a_node_that_is_away_is_no_word_against_a_reason(settled, eye, tamper, p
         assert reason in watch.look() and watch.watch._alarmed == count
     once = eye("alice", url=",".join(urls), proofs_from=5, once=True, escape=True)
     left: list[list[str]] = []
-    once.watch._leave = lambda reasons: left.append(reasons) or True
+
+    def leave(reasons):
+        left.append(reasons)
+        return True
+
+    once.watch._leave = leave
     assert once.watch.run() == 5 and left == [[reason]]
 
 

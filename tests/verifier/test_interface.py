@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -51,7 +52,7 @@ def test_a_build_that_can_not_be_kept_is_one_all_the_same(tmp_path, monkeypatch,
         (tmp_path / "build").write_bytes(b"")
     else:
         (tmp_path / "build" / "verifier").mkdir(parents=True)
-        monkeypatch.setattr(code.os, "replace", lambda source, target: code.os.stat("/dev/full/none"))
+        monkeypatch.setattr(os, "replace", lambda source, target: os.stat("/dev/full/none"))
     assert own_build(tmp_path) == built
     assert not list(tmp_path.glob("build/verifier/*"))
 

@@ -256,9 +256,8 @@ class Batcher:
         """Bring every batch in flight as far as it comes without waiting; tell whether anything moved."""
         async with self._lock:
             if self._failure:
-                raise self._failure.with_traceback(
-                    None
-                )  # what failed half-way is not gone on with, until the next start
+                # What failed half-way is not gone on with, until the next start.
+                raise self._failure.with_traceback(None)
             if self._engine.frozen:
                 await self._forget(0)
                 return False

@@ -299,7 +299,12 @@ def test_keys_contract_and_settings_must_fit(live, tmp_path):
 
 def test_files_are_closed_when_an_operator_can_not_be_made(live, tmp_path, monkeypatch):
     closed, close = [], BatchStore.close
-    monkeypatch.setattr(BatchStore, "close", lambda store: (closed.append(store), close(store)))
+
+    def note(store):
+        closed.append(store)
+        close(store)
+
+    monkeypatch.setattr(BatchStore, "close", note)
     directory = live.directory(tmp_path / "operator")
     with monkeypatch.context() as patch:
         patch.setattr("proofbook.operator.service.Watcher", lambda *args: (_ for _ in ()).throw(StoreError("damaged")))
