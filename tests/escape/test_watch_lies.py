@@ -17,7 +17,7 @@ from proofbook.chain.transactions import Sender
 from proofbook.escape import cli
 from proofbook.escape.asked import Asked
 from proofbook.escape.errors import WatchStopped
-from proofbook.escape.memory import load_memory, save_memory
+from proofbook.escape.memory import save_memory
 from proofbook.escape.owned import owned_of
 from proofbook.escape.pinned import Pinned
 from proofbook.escape.readings import GAS_ACCOUNT, GAS_ONCE, GAS_TOKEN, gas_to_leave, queued_at
@@ -164,16 +164,6 @@ def test_a_full_disk_leaves_no_file_behind_at_every_look(tmp_path, monkeypatch):
     Pinned(tmp_path, "0x11", 0, told.append).hold(5)
     Asked(tmp_path, "0x11", "0x22", told.append).note((1, 2), 3)
     assert list(tmp_path.iterdir()) == [] and len(told) == 5 and all("No space left" in text for text in told)
-
-
-def test_what_was_asked_for_is_remembered_in_the_file(tmp_path):
-    path, kept = tmp_path / "memory.json", Memory(seen_at=5, filed={(1, 2): 3, (1, 1): 4})
-    save_memory(path, kept, print)
-    assert load_memory(path, print) == kept
-    told = json.loads(path.read_text())
-    del told["filed"]  # by an earlier version
-    path.write_text(json.dumps(told))
-    assert load_memory(path, print) == Memory(seen_at=5)
 
 
 def test_without_a_state_claims_are_paid_and_the_freeze_is_made(settled, eye, stored, tamper, let_pass):

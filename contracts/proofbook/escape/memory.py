@@ -44,7 +44,6 @@ def save_memory(path: Path, memory: Memory, progress: Progress) -> None:
         "own_keys": {index: [str(x), str(y)] for index, (x, y) in memory.own_keys.items()},
         "balances": {index: dict(balances) for index, balances in memory.balances.items()},
         "exited": sorted(memory.exited),
-        "filed": [[*key, number] for key, number in sorted(memory.filed.items())],
     }
     write_aside(path, json.dumps(told), progress)
 
@@ -67,7 +66,6 @@ def _read(told: Any) -> Memory:
             for i, held in told["balances"].items()
         },
         exited=frozenset(_number(index) for index in told["exited"]),
-        filed={(_number(account), _number(token)): _number(n) for account, token, n in told.get("filed", [])},
     )
 
 

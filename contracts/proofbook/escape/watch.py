@@ -187,9 +187,6 @@ class Memory:
         Quanta by account and token.
     exited : frozenset of int
         Accounts that had left.
-    filed : mapping of (int, int) to int
-        Forced exits filed where the data led to no state: the last batch then, by account and token. Not read off the
-        chain, for the node that hides the state may hide them too.
     """
 
     seen_at: int = 0
@@ -201,7 +198,6 @@ class Memory:
     own_keys: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     balances: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
     exited: frozenset[int] = frozenset()
-    filed: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
 
 def judge(sight: Sight, memory: Memory, limits: Limits) -> tuple[tuple[Alert, ...], Memory]:

@@ -51,6 +51,7 @@ from proofbook.operator.api_parse import (
 )
 from proofbook.operator.codes import OperatorError
 from proofbook.operator.engine import Engine
+from proofbook.operator.l1 import FreezeSeen
 from proofbook.operator.markets import Market
 from proofbook.operator.settings import Settings
 from proofbook.operator.store import BatchStore
@@ -72,6 +73,7 @@ _BEGUN = {202: ResponseSpec(m.FlushOut, generate_examples=False, description="Be
 get, post = partial(litestar.get, responses=_REFUSALS), partial(litestar.post, responses=_REFUSALS)
 """Routes whose refusals stand in the document."""
 _STOPPED = "an error has stopped the operator"
+_FREEZING = "the exchange was frozen a moment ago: orders wait until that is final, or gone"
 _BROWSER = ("origin", "referer", "sec-fetch-site", "sec-fetch-mode")
 """Headers that only browsers send: any page that is open on this machine can have its browser call the API."""
 
@@ -139,7 +141,12 @@ class _OrdersIn(msgspec.Struct, forbid_unknown_fields=True):
 def _check_working(op: Service) -> None:
     # What went wrong may name files, or a node's address with its key in it: that is for the log.
     if op.stopped is not None:
-        raise ApiError(503, "stopped", _STOPPED, data={"code": op.stopped.code})
+        code = op.stopped.code
+        raise ApiError(503, "stopped", _tell_strangers(code), data={"code": code})
+
+
+def _tell_strangers(code: str) -> str:
+    return _FREEZING if code == FreezeSeen.code else _STOPPED
 
 
 # --- what traders send
@@ -223,7 +230,8 @@ async def get_health(request: Request[Any, Any, Any], op: Op) -> Response[m.Heal
     """Return how the operator is; what stopped it is told in full to the operator alone."""
     health = op.get_health()
     if health.error is not None and not _is_operator(request, op):
-        health = msgspec.structs.replace(health, error=m.ErrorBody(health.error.code, _STOPPED, health.error.hint))
+        code, hint = health.error.code, health.error.hint
+        health = msgspec.structs.replace(health, error=m.ErrorBody(code, _tell_strangers(code), hint))
     return Response(health, status_code=200 if health.status == "ok" else 503)
 
 
