@@ -155,9 +155,13 @@ def test_the_page_names_the_exit_codes_and_the_reasons_to_leave():
 
 
 def test_the_page_names_every_alert():
-    sources = [repository_root() / "contracts/proofbook/escape" / name for name in ("watch.py", "watching.py")]
+    sources = [
+        repository_root() / "contracts/proofbook/escape" / name for name in ("watch.py", "watching.py", "waiting.py")
+    ]
     written = "".join(path.read_text() for path in sources)
-    codes = set(re.findall(r'Alert\("(\w+)"', written)) | set(re.findall(r'_event\(Severity\.\w+, "(\w+)"', written))
+    codes = set(re.findall(r'Alert\("(\w+)"', written)) | set(
+        re.findall(r'_(?:event|tell)\(Severity\.[^"\n]+"(\w+)"', written)
+    )
     assert len(codes) > 20 and codes | {"root", "data", "books"} == set(
         re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?`) \|", PAGE.read_text(), re.M)))
     )
