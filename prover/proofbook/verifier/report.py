@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class Report:
         return any(key.kind != "ceremony" for key in (*self.batch_keys, self.exit_key))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as the command prints it; roots and amounts as decimal strings, terms as in `Terms`."""
+        """Return the report as the command prints it; roots and amounts as decimal strings."""
         batch = [{"size_id": k, **key.as_json()} for k, key in enumerate(self.batch_keys)]
         return {
             "root_on_chain": str(self.root_on_chain),
@@ -87,8 +87,6 @@ class Report:
             "keys": {"batch": batch, "exit": self.exit_key.as_json()},
             "vault": {symbol: str(amount) for symbol, amount in self.vault.items()},
             "liabilities": {symbol: str(amount) for symbol, amount in self.liabilities.items()},
-            "terms": asdict(self.terms),
-            "problems": [{"code": problem.code, "text": problem.text} for problem in self.problems],
         }
 
 
