@@ -169,7 +169,8 @@ class Trial:
             if answer.json()["error"]["code"] in UNREAD:
                 assert self.engine.command_seq == seq, (kind, body)
         else:
-            self._took(kind, body)
+            # Whether a cancel is a hard one, the answer says: a body may put it as "0".
+            self._took(kind + " hard" * bool(answer.json().get("hard")), body)
 
     async def many(self, bodies: list[Any]) -> None:
         """Send orders together; each is judged alone."""
@@ -190,7 +191,7 @@ class Trial:
 
     def _took(self, kind: str, body: dict[str, Any]) -> None:
         self.codes["accepted"] = self.codes.get("accepted", 0) + 1
-        self.accepted.append((f"{kind}{' hard' * bool(body.get('hard'))}", int(body["account"]), int(body["id"])))
+        self.accepted.append((kind, int(body["account"]), int(body["id"])))
 
 
 def settle(config: EngineConfig, journal: Path) -> set[tuple[int, int, int]]:
