@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from eth_abi.exceptions import DecodingError
-
 from proofbook.protocol.errors import HintedError
 
-NONSENSE: Final = (TypeError, ValueError, LookupError, AttributeError, OverflowError, DecodingError)
-"""What web3 raises over answers of a form that it does not expect, such as null for a number or data cut short."""
+NONSENSE: Final = (TypeError, ValueError, LookupError, AttributeError)
+"""What web3 raises over answers of a form that it does not expect, such as null for a number."""
 
 
 class ChainError(HintedError):

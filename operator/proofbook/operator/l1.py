@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NoReturn, ParamSpec, TypeVar
 
+from eth_abi.exceptions import DecodingError
 from eth_account.signers.local import LocalAccount
 from eth_typing import BlockNumber
 from hexbytes import HexBytes
@@ -22,14 +23,7 @@ from web3.exceptions import ContractLogicError, TransactionNotFound, Web3Excepti
 from web3.types import BlockIdentifier, TxData, TxParams, TxReceipt
 
 from proofbook.chain.client import Exchange, QueuedRequest, commit_arguments
-from proofbook.chain.errors import (
-    NONSENSE,
-    ChainError,
-    ContractRevert,
-    GasPriceLimit,
-    ReorgDetected,
-    TransactionFailed,
-)
+from proofbook.chain.errors import ChainError, ContractRevert, GasPriceLimit, ReorgDetected, TransactionFailed
 from proofbook.chain.events import BatchEvent, batches_since
 from proofbook.chain.fees import DEFAULT_LIMIT_GWEI, GWEI, bid
 from proofbook.chain.transactions import GAS_MARGIN_PERCENT, decode_revert, prices_of
@@ -40,6 +34,8 @@ log = logging.getLogger(__name__)
 MAX_PAUSE_S: Final = 10.0
 MAX_NUMBER: Final = 2**62
 """Blocks' numbers and timestamps are below it; what is not comes of a node that lies, and is never written down."""
+NONSENSE: Final = (TypeError, ValueError, LookupError, AttributeError, OverflowError, DecodingError)
+"""What web3 raises over answers of a form that it does not expect, such as null for a number or data cut short."""
 _SENT_BEFORE: Final = ("already known", "already imported", "nonce too low", "known transaction")
 _UNDERPRICED: Final = ("underpriced", "base fee", "feetoolow", "fee too low", "gas price below")
 """Nodes' words for an offer below the base fee, or not above that of a rival with the same nonce."""
